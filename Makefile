@@ -1,0 +1,65 @@
+# `make run` and `make test` are all that a fresh machine needs; each sets up what it uses.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PURE := kdns/wire/*,kdns/zone/*,kdns/cluster/*,kdns/corefile/*
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format types imports unit lock clean
+
+help: ## say what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/run ## serve the example cluster on 127.0.0.1:1053
+	@printf '%s\n' '' 'Serving examples/shop. In another terminal:' '' \
+	  '  dig @127.0.0.1 -p 1053 +short cart.shop.svc.cluster.local' \
+	  '  dig @127.0.0.1 -p 1053 +short _postgres._tcp.db.shop.svc.cluster.local SRV' \
+	  '  dig @127.0.0.1 -p 1053 +short -x 10.96.0.10' '' 'Ctrl-C stops it.' ''
+	@exec $(BIN)/kdns serve -conf examples/Corefile --manifests examples/shop
+
+test: lint types imports unit ## everything that must pass: lint, types, imports, tests, coverage
+
+lint: $(VENV)/dev ## ruff, both as linter and as formatter
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/dev ## mypy --strict, tests and perf included
+	$(BIN)/mypy
+
+imports: $(VENV)/dev ## import-linter: imports go one way, and the core is pure
+	$(BIN)/lint-imports
+
+unit: $(VENV)/dev ## the tests, and the coverage of the pure packages
+	$(BIN)/coverage erase
+	PYTHONASYNCIODEBUG=1 $(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --include '$(PURE)' --fail-under 100
+
+format: $(VENV)/dev ## format, and mend what ruff can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# The package itself comes last and without dependencies: every one of them is locked by hash.
+$(VENV)/run: requirements/run.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes --requirement requirements/run.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/dev: requirements/dev.txt $(VENV)/run
+	$(PIP) install --require-hashes --requirement requirements/dev.txt
+	touch $@
+
+lock: ## resolve requirements/*.txt anew
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install uv
+	$(LOCK) pyproject.toml requirements/build.in --output-file requirements/run.txt
+	$(LOCK) pyproject.toml requirements/build.in --extra dev --extra perf \
+	  --constraint requirements/run.txt --output-file requirements/dev.txt
+
+clean: ## forget everything that was set up
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist
