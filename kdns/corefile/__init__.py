@@ -1,0 +1,1 @@
+"""Corefile text to directives, every error with file and line."""
