@@ -1,0 +1,84 @@
+"""One question to an upstream server on its way, and which replies are its own.
+
+A reply is believed when its ID, its QR bit and its question are right, besides having come to the
+right socket from the right address (RFC 5452, 9.1). Letter case of the name is not compared: not
+every server keeps it.
+"""
+
+from typing import Final
+
+from kdns.net.clock import Timer
+from kdns.plugins.pending import Pending
+from kdns.plugins.upstream import UpstreamError
+
+HEADER: Final = 12
+_QR: Final = 0x80
+_TC: Final = 0x02
+_ID_LENGTH: Final = 2
+_LABEL: Final = 63  # RFC 1035, 2.3.4
+
+
+class Exchange:
+    """A question asked and not answered: an entry in the table of the socket it went out on."""
+
+    __slots__ = ("ident", "pending", "query", "question", "retried", "table", "timer", "truncated")
+
+    def __init__(self, query: bytes, question: bytes) -> None:
+        self.query = query
+        self.question = question
+        self.pending: Pending[bytes | UpstreamError] = Pending()
+        self.timer: Timer | None = None
+        self.table: dict[int, Exchange] | None = None
+        self.ident = 0
+        self.retried = False
+        self.truncated: bytes | None = None
+
+    def enter(self, table: "dict[int, Exchange]", ident: int) -> bytes:
+        """Become entry `ident` of `table`; the query as it goes out under that ID."""
+        self.table = table
+        self.ident = ident
+        table[ident] = self
+        return ident.to_bytes(_ID_LENGTH, "big") + self.query[_ID_LENGTH:]
+
+    def leave(self) -> None:
+        """Leave the table it is in, if any."""
+        if self.table is not None:
+            del self.table[self.ident]
+            self.table = None
+
+    def own(self, reply: bytes) -> bytes:
+        """`reply` under the ID of the query."""
+        return self.query[:_ID_LENGTH] + reply[_ID_LENGTH:]
+
+
+def match(table: dict[int, Exchange], reply: bytes) -> Exchange | None:
+    """The exchange of `table` that `reply` answers; None when it answers none of them."""
+    if len(reply) < HEADER or not reply[2] & _QR:
+        return None
+    exchange = table.get(int.from_bytes(reply[:_ID_LENGTH], "big"))
+    if exchange is None or question_of(reply) != exchange.question:
+        return None
+    return exchange
+
+
+def is_truncated(reply: bytes) -> bool:
+    """Whether the TC bit is set (RFC 1035, 4.1.1)."""
+    return bool(reply[2] & _TC)
+
+
+def question_of(message: bytes) -> bytes | None:
+    """Name in lower case, type and class of a message's one question; None when it has not one.
+
+    A name in the question section is never compressed: there is nothing before it to point to.
+    """
+    if len(message) < HEADER or message[4:6] != b"\x00\x01":
+        return None
+    end = HEADER
+    while end < len(message) and (length := message[end]):
+        if length > _LABEL:
+            return None
+        end += length + 1
+    end += 1
+    if end + 4 > len(message):
+        return None
+    return message[HEADER:end].lower() + message[end : end + 4]

@@ -1,0 +1,131 @@
+"""Binding the sockets people ask at; what cannot be bound is said in one line, with what to do."""
+
+import errno
+import logging
+import os
+import socket
+from functools import cache
+from typing import Final
+
+from kdns.net.address import SocketAddress, endpoint, socket_address
+from kdns.plugins.peer import Proto
+
+_log = logging.getLogger("kdns.net")
+
+_BACKLOG: Final = 1024
+_PAIR_TRIES: Final = 64
+_ANY4: Final = "0.0.0.0"  # noqa: S104 - a DNS server is for everybody who reaches the host
+_ANY6: Final = "::"
+_NO_IPV6: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
+_KINDS: Final[dict[Proto, socket.SocketKind]] = {
+    "udp": socket.SOCK_DGRAM,
+    "tcp": socket.SOCK_STREAM,
+}
+_REASONS: Final = {
+    errno.EADDRINUSE: "address already in use; stop the server that has it, or choose another port",
+    errno.EACCES: "permission denied; ports below 1024 need root, the capability "
+    "CAP_NET_BIND_SERVICE, or a lower net.ipv4.ip_unprivileged_port_start",
+    errno.EADDRNOTAVAIL: "no such address on this host; bind one that it has, or none for all",
+    errno.EAFNOSUPPORT: "this host has no IPv6; bind an IPv4 address",
+}
+
+
+class ListenError(OSError):
+    """A socket could not be bound; the message is one line: what, where, why, what to do."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+def bind_udp(host: str, port: int, *, reuse_port: bool = True) -> socket.socket:
+    """A non-blocking UDP socket on `host` (numeric; "" is every address of the host) and `port`.
+
+    "" gives one dual-stack IPv6 socket, or an IPv4 one where the host has no IPv6. With
+    `reuse_port` several processes share the port, and the kernel spreads clients over them; a
+    port of 0 is any free one. Raises ListenError.
+    """
+    return _bind("udp", host, port, reuse_port)
+
+
+def bind_tcp(host: str, port: int, *, reuse_port: bool = True) -> socket.socket:
+    """A non-blocking, listening TCP socket; otherwise as `bind_udp`."""
+    return _bind("tcp", host, port, reuse_port)
+
+
+def bind_pair(
+    host: str, port: int = 0, *, reuse_port: bool = False
+) -> tuple[socket.socket, socket.socket]:
+    """A UDP and a TCP socket on the same port: a free one when `port` is 0. Raises ListenError.
+
+    Without `reuse_port`, the default here, a free port is one that nobody else has.
+    """
+    for last in (False,) * (_PAIR_TRIES - 1) + (True,):
+        tcp = bind_tcp(host, port, reuse_port=reuse_port)
+        try:
+            return bind_udp(host, tcp.getsockname()[1], reuse_port=reuse_port), tcp
+        except ListenError as error:
+            tcp.close()
+            if port or last or error.errno != errno.EADDRINUSE:
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+def _bind(proto: Proto, host: str, port: int, reuse_port: bool) -> socket.socket:
+    try:
+        return _bind_any(proto, host, port, reuse_port)
+    except ListenError:
+        raise
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0) or os.strerror(error.errno or 0)
+        raise ListenError(error.errno, f"{proto} {endpoint(host, port)}: {reason}") from error
+
+
+def _bind_any(proto: Proto, host: str, port: int, reuse_port: bool) -> socket.socket:
+    kind = _KINDS[proto]
+    family, address = _resolve(proto, host or _ANY6, port)
+    if host:
+        return _open(family, kind, address, reuse_port)
+    try:
+        return _open(family, kind, address, reuse_port)
+    except OSError as error:
+        if error.errno not in _NO_IPV6:
+            raise
+        _say_ipv4_only()
+        return _open(socket.AF_INET, kind, (_ANY4, port), reuse_port)
+
+
+@cache
+def _say_ipv4_only() -> None:
+    _log.warning("this host has no IPv6: listening on IPv4 only")
+
+
+def _resolve(proto: Proto, host: str, port: int) -> tuple[socket.AddressFamily, SocketAddress]:
+    try:
+        return socket_address(host, port)
+    except ValueError as error:
+        raise ListenError(errno.EINVAL, f"{proto} {error}") from error
+
+
+def _open(
+    family: socket.AddressFamily,
+    kind: socket.SocketKind,
+    address: SocketAddress,
+    reuse_port: bool,
+) -> socket.socket:
+    sock = socket.socket(family, kind)
+    try:
+        sock.setblocking(False)
+        if kind == socket.SOCK_STREAM:
+            # Connections of the server before us may still be in TIME_WAIT.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != _ANY6))
+        sock.bind(address)
+        if kind == socket.SOCK_STREAM:
+            sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,316 @@
+"""Questions over TCP: any number on one connection, each answered as soon as its answer is there.
+
+The life of a connection (RFC 7766):
+
+    bytes --> Splitter --> at most `pipeline` questions unanswered --> replies, in the order they
+      ^                            |                                   come, one write per read
+      +---- reading is paused -----+---- or while the client does not take its replies
+
+A connection ends when the client has ended it and has its replies; when nothing happened on it for
+`idle` seconds; at once when it sends what cannot be DNS; and, idle, when its place is needed.
+"""
+
+import asyncio
+import socket
+from collections import OrderedDict
+from typing import Final, cast
+
+from kdns.net.address import numeric_host
+from kdns.net.asking import Asking
+from kdns.net.clock import Clock, Timer
+from kdns.plugins.peer import Answerer, Peer
+from kdns.plugins.pending import Pending
+from kdns.wire.framing import MAX_MESSAGE, Splitter, frame
+
+_HEADER: Final = 12
+_BACKLOG: Final = 1024
+_TURN: Final = 128
+"""Questions asked for one connection before the others have their turn."""
+_WRITE: Final = 65_536
+"""Octets of replies collected before they are written."""
+_PATIENCE: Final = 30.0
+"""Seconds without any progress after which even unanswered questions keep nothing open."""
+
+
+class TcpListener:
+    """Answers what comes to one listening TCP socket, which it takes over.
+
+    `idle` is in seconds since a connection's last message, either way (RFC 7766, 6.2.3).
+    `connections` bounds how many are open: one more takes the place of the one idle longest.
+    `pipeline` bounds the unanswered questions of one connection.
+
+    `received` and `sent` count messages; `dropped` counts replies that nobody was there for, or
+    that were too long; `accepted` and `evicted` count connections.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        answer: Answerer,
+        *,
+        idle: float = 10.0,
+        connections: int = 10_000,
+        pipeline: int = 128,
+        clock: Clock | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.clock: Clock = clock or self._loop
+        self.asking = Asking(answer)
+        self.idle = idle
+        self.pipeline = pipeline
+        self._limit = connections
+        self._sock = sock
+        self._server: asyncio.Server | None = None
+        # In the order of their last activity, the one idle longest first.
+        self._open: OrderedDict[Connection, None] = OrderedDict()
+        self._emptied = asyncio.Event()
+        self._closing = False
+        self.received = 0
+        self.sent = 0
+        self.dropped = 0
+        self.accepted = 0
+        self.evicted = 0
+
+    @property
+    def failures(self) -> int:
+        """How many questions made the Answerer raise."""
+        return self.asking.failures
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._open)
+
+    async def start(self) -> None:
+        """Begin to accept."""
+        self._server = await self._loop.create_server(
+            lambda: Connection(self), sock=self._sock, backlog=_BACKLOG
+        )
+
+    async def close(self, grace: float = 5.0) -> None:
+        """Accept and read no more, wait at most `grace` seconds for pending replies, and close."""
+        self._stop_accepting()
+        for connection in list(self._open):
+            connection.finish()
+        if self._open:
+            timer = self.clock.call_later(grace, self.abort)
+            try:
+                await self._emptied.wait()
+            finally:
+                timer.cancel()
+
+    def abort(self) -> None:
+        """Close everything at once; replies that come later are dropped. Twice is harmless."""
+        self._stop_accepting()
+        for connection in list(self._open):
+            connection.abort()
+
+    def opened(self, connection: "Connection") -> None:
+        """For Connection: it was made."""
+        self.accepted += 1
+        if self._closing:
+            connection.abort()
+        elif len(self._open) >= self._limit:
+            self.evicted += 1
+            self._least_needed(connection).abort()
+        self._open[connection] = None
+
+    def active(self, connection: "Connection") -> None:
+        """For Connection: a message came or went."""
+        if connection in self._open:
+            self._open.move_to_end(connection)
+
+    def lost(self, connection: "Connection") -> None:
+        """For Connection: it is gone."""
+        self._open.pop(connection, None)
+        if self._closing and not self._open:
+            self._emptied.set()
+
+    def _least_needed(self, newcomer: "Connection") -> "Connection":
+        idle = (c for c in self._open if not c.unanswered and not c.ending)
+        return next(idle, newcomer)
+
+    def _stop_accepting(self) -> None:
+        self._closing = True
+        if self._server is not None:
+            self._server.close()
+        else:
+            self._sock.close()
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection. `unanswered` counts its questions whose reply is pending."""
+
+    def __init__(self, listener: TcpListener) -> None:
+        self._listener = listener
+        self._splitter = Splitter()
+        self._outbox: list[bytes] = []
+        self._outbox_size = 0
+        self._asking = False  # inside _ask: replies are collected, not written one by one
+        self._turn_over = False  # whole messages wait for the next turn of the loop
+        self._full = False  # the client does not take its replies
+        self._paused = False
+        self._finished = False  # nothing more is read: the client or we have ended it
+        self._last = listener.clock.time()
+        self._timer: Timer | None = None
+        self._loop = asyncio.get_running_loop()
+        self._peer = Peer("", 0, "tcp", "")
+        self._transport: asyncio.Transport | None = None
+        self.ending = False
+        self.unanswered = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Part of asyncio.Protocol."""
+        self._transport = cast("asyncio.Transport", transport)
+        # None when the client is gone already.
+        host, port = (transport.get_extra_info("peername") or ("", 0))[:2]
+        local = (transport.get_extra_info("sockname") or ("",))[0]
+        self._peer = Peer(numeric_host(host), port, "tcp", numeric_host(local))
+        self._timer = self._listener.clock.call_later(self._listener.idle, self._on_timer)
+        self._listener.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Part of asyncio.Protocol."""
+        if self._finished:
+            return
+        self._active()
+        self._splitter.feed(data)
+        self._ask()
+
+    def eof_received(self) -> bool:
+        """Part of asyncio.Protocol: the client has no more questions, but waits for its replies."""
+        self._finished = True
+        self._end_if_done()
+        return True
+
+    def pause_writing(self) -> None:
+        """Part of asyncio.Protocol."""
+        self._full = True
+        self._regulate()
+
+    def resume_writing(self) -> None:
+        """Part of asyncio.Protocol."""
+        self._full = False
+        self._active()
+        self._ask()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Part of asyncio.Protocol."""
+        self.ending = True
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._listener.lost(self)
+
+    def finish(self) -> None:
+        """Read no more, and close once every question read has its reply."""
+        self._finished = True
+        self._regulate()
+        self._end_if_done()
+
+    def abort(self) -> None:
+        """Close at once, whatever is pending or unsent."""
+        self.ending = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _ask(self) -> None:
+        """Ask what is whole and may be asked, and write the replies that are there in one go."""
+        if self._asking:
+            return
+        self._asking = True
+        left = _TURN
+        while left and self._may_ask and (message := self._splitter.take()) is not None:
+            left -= 1
+            self._ask_one(message)
+        self._asking = False
+        self._flush()
+        if not left and self._may_ask and self._splitter.ready and not self._turn_over:
+            self._turn_over = True
+            self._loop.call_soon(self._next_turn)
+        self._regulate()
+        self._end_if_done()
+
+    @property
+    def _may_ask(self) -> bool:
+        return not (self.ending or self._full or self.unanswered >= self._listener.pipeline)
+
+    def _next_turn(self) -> None:
+        self._turn_over = False
+        self._ask()
+
+    def _ask_one(self, message: bytes) -> None:
+        if len(message) < _HEADER:
+            # Not even an ID to reply to; and who frames wrongly once is out of step for good.
+            self.abort()
+            return
+        self._listener.received += 1
+        reply = self._listener.asking(message, self._peer)
+        if isinstance(reply, Pending):
+            self.unanswered += 1
+            reply.when_done(self._replied)
+        elif reply is not None:
+            self._put(reply)
+
+    def _replied(self, reply: bytes | None) -> None:
+        self.unanswered -= 1
+        if reply is not None:
+            self._put(reply)
+        if not self._asking:
+            self._flush()
+            self._ask()
+
+    def _put(self, reply: bytes) -> None:
+        if self.ending or len(reply) > MAX_MESSAGE:
+            self._listener.dropped += 1
+            return
+        self._listener.sent += 1
+        framed = frame(reply)
+        self._outbox.append(framed)
+        self._outbox_size += len(framed)
+        if self._outbox_size >= _WRITE:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._outbox and self._transport is not None and not self.ending:
+            self._transport.write(b"".join(self._outbox))
+            self._active()
+        self._outbox.clear()
+        self._outbox_size = 0
+
+    def _regulate(self) -> None:
+        """Read only what can be asked: what is not read, the client's own TCP holds back."""
+        pause = self._finished or self._turn_over or not self._may_ask
+        if pause == self._paused or self._transport is None or self._transport.is_closing():
+            return
+        self._paused = pause
+        if pause:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def _end_if_done(self) -> None:
+        if self._finished and not self.ending and not self.unanswered and not self._splitter.ready:
+            self._end()
+
+    def _end(self) -> None:
+        self.ending = True
+        if self._transport is not None:
+            self._transport.close()  # after what was written has gone
+
+    def _active(self) -> None:
+        self._last = self._listener.clock.time()
+        self._listener.active(self)
+
+    def _on_timer(self) -> None:
+        clock, transport = self._listener.clock, self._transport
+        if transport is None:
+            return
+        allowed = max(_PATIENCE, self._listener.idle) if self.unanswered else self._listener.idle
+        left = self._last + allowed - clock.time()
+        if left > 0:
+            self._timer = clock.call_later(min(left, self._listener.idle), self._on_timer)
+        elif self.unanswered or transport.get_write_buffer_size():
+            self.abort()
+        else:
+            self._end()

@@ -1,0 +1,145 @@
+"""One upstream server: every question in flight is an entry in a bounded table, not a task.
+
+ask --> UdpPool --reply--> TC? --no--> the Pending is resolved, under the asker's own ID
+          |                 | yes
+          |                 v
+          |              TcpPool --reply--^        one timer covers the whole way
+          +-- refused, timeout: an UpstreamError is the result
+"""
+
+import asyncio
+from random import Random
+from typing import Final
+
+from kdns.net.address import endpoint, socket_address
+from kdns.net.clock import Clock
+from kdns.net.exchange import Exchange, is_truncated, question_of
+from kdns.net.upstream_tcp import TcpPool
+from kdns.net.upstream_udp import UdpPool
+from kdns.plugins.pending import Pending
+from kdns.plugins.upstream import UpstreamError, UpstreamFailure
+
+_SOCKETS: Final = 16
+_PENDING: Final = 4096
+
+
+class Upstream:
+    """Asks the server at `host` (numeric) and `port`; implements UpstreamExchange.
+
+    `asked`, `answered` and `failed` count questions; `ignored` counts what came and answered none
+    of them. `sockets` is the size of the UDP pool, `limit` bounds the questions pending.
+    Raises ValueError when `host` is not an address.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        rng: Random,
+        clock: Clock | None = None,
+        sockets: int = _SOCKETS,
+        limit: int = _PENDING,
+    ) -> None:
+        family, address = socket_address(host, port)
+        self._clock: Clock = clock or loop
+        self._name = endpoint(host, port)
+        self._limit = limit
+        self._pending: set[Exchange] = set()
+        self._udp = UdpPool(
+            family,
+            address,
+            self._udp_done,
+            loop=loop,
+            rng=rng,
+            clock=self._clock,
+            size=sockets,
+        )
+        self._tcp = TcpPool(host, port, self._done, loop=loop, rng=rng, clock=self._clock)
+        self._closed = False
+        self.asked = 0
+        self.answered = 0
+        self.failed = 0
+
+    @property
+    def ignored(self) -> int:
+        """Messages from the server that answered no question of ours."""
+        return self._udp.ignored + self._tcp.ignored
+
+    @property
+    def unanswered(self) -> int:
+        """How many questions are pending."""
+        return len(self._pending)
+
+    def ask(self, query: bytes, *, tcp: bool, timeout: float) -> Pending[bytes | UpstreamError]:
+        """Part of UpstreamExchange."""
+        self.asked += 1
+        question = question_of(query)
+        exchange = Exchange(query, question or b"")
+        refusal = self._refusal(question)
+        if refusal is not None:
+            self.failed += 1
+            exchange.pending.resolve(refusal)
+            return exchange.pending
+        self._pending.add(exchange)
+        exchange.timer = self._clock.call_later(timeout, lambda: self._overdue(exchange, timeout))
+        if tcp:
+            self._tcp.send(exchange)
+        else:
+            self._udp.send(exchange)
+        return exchange.pending
+
+    async def close(self) -> None:
+        """Fail what is pending and close every socket; from now on nothing can be asked."""
+        self._closed = True
+        for exchange in list(self._pending):
+            self._finish(exchange, self._error("closed", "closing"))
+        self._udp.close()
+        await self._tcp.close()
+
+    def _refusal(self, question: bytes | None) -> UpstreamError | None:
+        if self._closed:
+            return self._error("closed", "closed")
+        if question is None:
+            return self._error("malformed", "the query is not a message with one question")
+        if len(self._pending) >= self._limit:
+            return self._error("busy", f"{self._limit} questions are pending already")
+        return None
+
+    def _udp_done(self, exchange: Exchange, result: bytes | UpstreamError) -> None:
+        if isinstance(result, bytes) and is_truncated(result):
+            exchange.truncated = result
+            exchange.leave()
+            self._tcp.send(exchange)
+        else:
+            self._done(exchange, result)
+
+    def _done(self, exchange: Exchange, result: bytes | UpstreamError) -> None:
+        if isinstance(result, UpstreamError):
+            result = self._error(result.failure, str(result))
+        self._finish(exchange, result)
+
+    def _overdue(self, exchange: Exchange, timeout: float) -> None:
+        self._tcp.overdue(exchange)
+        self._finish(exchange, self._error("timeout", f"no reply in {timeout:g} s"))
+
+    def _finish(self, exchange: Exchange, result: bytes | UpstreamError) -> None:
+        if exchange not in self._pending:
+            return
+        self._pending.remove(exchange)
+        exchange.leave()
+        if exchange.timer is not None:
+            exchange.timer.cancel()
+        if isinstance(result, UpstreamError) and exchange.truncated is not None:
+            # TCP fails, but half a reply is there, and its TC bit says that it is half of one.
+            result = exchange.truncated
+        if isinstance(result, UpstreamError):
+            self.failed += 1
+            exchange.pending.resolve(result)
+        else:
+            self.answered += 1
+            exchange.pending.resolve(exchange.own(result))
+
+    def _error(self, failure: UpstreamFailure, message: str) -> UpstreamError:
+        return UpstreamError(failure, f"upstream {self._name}: {message}")

@@ -1,0 +1,1 @@
+"""One module per directive, and the chain they form."""

@@ -1,0 +1,29 @@
+"""Who asked, and over what."""
+
+from typing import Literal, NamedTuple, Protocol
+
+from kdns.plugins.pending import Pending
+
+Proto = Literal["udp", "tcp"]
+
+
+class Peer(NamedTuple):
+    """The client of one question. `host` is numeric; a v4-mapped address is written as IPv4."""
+
+    host: str
+    port: int
+    proto: Proto
+    local: str
+    """The numeric address that was asked; empty when the socket cannot tell."""
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return 6 if ":" in self.host else 4
+
+
+class Answerer(Protocol):
+    """Turns the bytes of one message into the bytes of its reply. It never raises."""
+
+    def __call__(self, wire: bytes, peer: Peer) -> bytes | None | Pending[bytes | None]:
+        """The reply, None for silence, or either of them later."""

@@ -1,0 +1,1 @@
+"""DNS messages and bytes: names, questions, answers, framing."""
