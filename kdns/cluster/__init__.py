@@ -1,0 +1,1 @@
+"""From Kubernetes objects to DNS records, by the DNS specification."""
