@@ -1,0 +1,1 @@
+"""An API server and an upstream that do as they are told, for tests."""
