@@ -1,0 +1,337 @@
+"""A reflector keeps a sink equal to one collection of the API server, by list and watch.
+
+A list gives every object and the resourceVersion at which that was true; a watch from there gives
+every change since. So list once, watch for ever: each event and each bookmark moves the version
+on, and a watch that ends goes on from the last one. Only when the server no longer has the
+history from there (410) is everything listed again. The rules are those of "Efficient detection
+of changes" in the Kubernetes API concepts.
+
+```text
+             page, more to come                            event, bookmark;
+                 +------+                                  end, loss, 429, 5xx: watch again
+                 |      |                                  from the last version
+                 v      |                                     +------+
+            +---------------+     last page: sweep      +-----v------+--+
+  start --> |    listing    | ------------------------> |   watching    |
+            +---------------+                           +---------------+
+                 ^      | 410 or 400 for                     |
+                 |      | the continue token                 | 410 in any form, 400, ERROR,
+                 +------+                                    | a line that is no event,
+                 ^                                           | two watches without a line
+                 +-------------------------------------------+
+```
+
+Three things follow from what the sink promises to those who ask it:
+
+- A relist never empties it. Objects are applied as their pages come, and what no page named is
+  swept after the last one.
+- A malformed object costs itself: it is reported, and its last good state stays.
+- A 200 that is no list of ours (a proxy's page, say) is a failure and not an empty cluster.
+
+The reflector does no I/O and knows no time. The shell asks `next_request`, tells what came of it
+through one of the `on_...` methods, and waits for as long as the `Pause` it gets back says.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from kdns.cluster.errors import ObjectError
+from kdns.cluster.objects import (
+    EventType,
+    Meta,
+    Resource,
+    Status,
+    WatchEvent,
+    decode_event,
+    decode_list,
+    decode_meta,
+    decode_object,
+    decode_resource_version,
+    decode_status,
+)
+from kdns.cluster.sink import Key, Sink
+
+PAGE_LIMIT = 500
+"""Objects asked for per page of a list."""
+WATCH_SECONDS = (300, 600)
+"""Range of `timeoutSeconds`: random, so that many reflectors do not come back at one moment."""
+BACKOFF_FIRST = 1.0
+BACKOFF_CAP = 30.0
+RETRY_AFTER_CAP = 300.0
+"""Seconds. The longest Retry-After obeyed: beyond it, one more question is the lesser evil."""
+
+
+class Chance(Protocol):
+    """The two methods of `random.Random` that a reflector uses."""
+
+    def random(self) -> float:
+        """A number of [0, 1)."""
+
+    def randint(self, a: int, b: int, /) -> int:
+        """A number of [a, b]."""
+
+
+class ListRequest(NamedTuple):
+    """GET one page. `target` is path and query."""
+
+    target: str
+
+
+class WatchRequest(NamedTuple):
+    """GET a stream of lines. The server ends it after `timeout` seconds."""
+
+    target: str
+    timeout: int
+
+
+class Pause(NamedTuple):
+    """What the shell does before it asks `next_request` again."""
+
+    delay: float = 0.0
+    """Seconds to wait."""
+    refresh: bool = False
+    """Whether the credentials last used were refused, and fresh ones are needed."""
+
+
+GO_ON = Pause()
+
+
+def full_jitter(tries: int, rng: Chance) -> float:
+    """Seconds to wait after the `tries`-th failure in a row: anything up to a doubling bound."""
+    return rng.random() * min(BACKOFF_CAP, BACKOFF_FIRST * 2.0 ** min(tries - 1, 10))
+
+
+def _ignore(_message: str) -> None:
+    """Nobody wants to know."""
+
+
+class Reflector:
+    """The state machine of one resource.
+
+    `failure` says, in one line, what is wrong at the moment; it is empty when nothing is. It does
+    not change while the same thing goes on being wrong. `synced` turns true when the first list
+    has ended, and stays so.
+    """
+
+    def __init__(
+        self,
+        resource: Resource,
+        sink: Sink,
+        rng: Chance,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        on_bad_object: Callable[[str], object] = _ignore,
+    ) -> None:
+        self.resource = resource
+        self.failure = ""
+        self.synced = False
+        self._sink = sink
+        self._rng = rng
+        selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        self._selectors = {name: text for name, text in selectors.items() if text}
+        self._on_bad_object = on_bad_object
+        self._version = ""  # empty while listing
+        self._continue = ""
+        self._keys: set[Key] = set()
+        self._failures = 0  # in a row
+        self._restarts = 0  # lists begun again since a watch last told something
+        self._silent = 0  # watches in a row that ended without a line
+        self._heard = False  # the present watch told something
+        self._refreshed = False  # credentials were refreshed, and nothing has succeeded since
+
+    def next_request(self) -> ListRequest | WatchRequest:
+        """What to ask the server now."""
+        if not self._version:
+            return ListRequest(self._target({"limit": str(PAGE_LIMIT), "continue": self._continue}))
+        timeout = self._rng.randint(*WATCH_SECONDS)
+        query = {
+            "watch": "true",
+            "resourceVersion": self._version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(timeout),
+        }
+        return WatchRequest(self._target(query), timeout)
+
+    def on_page(self, body: bytes) -> Pause:
+        """The server answered a list with 200 and `body`."""
+        try:
+            page = decode_list(body)
+        except ObjectError as error:
+            return self._fail(str(error))
+        # Every field of a list is optional to the decoder: `{}` would read as an empty cluster.
+        if page.kind != f"{self.resource.kind}List" or not page.metadata.resource_version:
+            return self._fail(f"expected a {self.resource.kind}List, got {page.kind or 'none'}")
+        for raw in page.items or ():
+            self._list_object(raw)
+        self._succeed()
+        self._failures = 0
+        self._continue = page.metadata.continue_
+        if not self._continue:
+            self._end_list(page.metadata.resource_version)
+        return GO_ON
+
+    def on_watch_start(self) -> None:
+        """The server answered a watch with 200: the credentials and the rights are good."""
+        self._heard = False
+        self._succeed()
+
+    def on_watch_line(self, line: bytes) -> Pause | None:
+        """One line of the watch, without its newline. None: read on; else: leave this watch."""
+        try:
+            event = decode_event(line)
+            if event.type is EventType.ERROR:
+                return self._on_error(decode_status(bytes(event.object)))
+            self._on_event(event)
+        except ObjectError as error:
+            return self._restart(str(error))
+        self._heard = True
+        self._failures = self._restarts = self._silent = 0
+        return None
+
+    def on_watch_end(self) -> Pause:
+        """The server ended the watch in good order, as it does after `timeoutSeconds`.
+
+        A healthy server has sent at least a bookmark by then. Two watches without a line may mean
+        a version from a future that is no more (etcd restored from a backup): the server accepts
+        it and says nothing for ever. So the second is followed by a list.
+        """
+        if self._heard:
+            return GO_ON
+        self._silent += 1
+        if self._silent == 1:
+            return GO_ON
+        self._silent = 0
+        self._restarts += 1  # asks for the back-off that a first restart does without
+        return self._restart("two watches ended without a line")
+
+    def on_status(self, code: int, body: bytes, headers: Mapping[str, str]) -> Pause:
+        """The server answered with a status other than 200.
+
+        `headers` is asked for `Retry-After` only.
+        """
+        status = decode_status(body)
+        said = status.message or status.reason or "no reason given"
+        if code == 401:
+            return self._on_unauthorized(said)
+        # 400 blames what the server itself gave us earlier, a token or a version: let go of it.
+        if code == 410 or (code == 400 and (self._continue or self._version)):
+            return self._restart(f"HTTP {code}: {said}")
+        if code == 403:
+            return self._fail(f"forbidden: {said}; {self._missing_rule()}")
+        if code == 404:
+            where = self.resource.api_version
+            return self._fail(f"not served by this API server in {where}: {said}")
+        pause = self._fail(f"HTTP {code}: {said}")
+        return pause._replace(delay=max(pause.delay, _retry_after(headers)))
+
+    def on_connection_lost(self, reason: str) -> Pause:
+        """No answer came, or it broke off. `reason` in one line, without what differs each time."""
+        return self._fail(reason)
+
+    def _target(self, query: dict[str, str]) -> str:
+        given = {name: text for name, text in query.items() if text} | self._selectors
+        return f"{self.resource.path}?{urlencode(given, quote_via=quote, safe='')}"
+
+    def _list_object(self, raw: msgspec.Raw) -> None:
+        try:
+            obj = decode_object(self.resource, raw)
+        except ObjectError as error:
+            self._on_bad_object(str(error))
+            self._keep_listed(raw)
+            return
+        self._keys.add(_key(obj.metadata))
+        self._sink.apply(self.resource, obj)
+
+    def _keep_listed(self, raw: msgspec.Raw) -> None:
+        try:
+            self._keys.add(_key(decode_meta(raw)))
+        except ObjectError:
+            return  # reported already; without a name there is nothing to keep
+
+    def _end_list(self, version: str) -> None:
+        self._version = version
+        self._sink.sweep(self.resource, self._keys)
+        self._keys = set()
+        self._silent = 0
+        self.synced = True
+
+    def _on_event(self, event: WatchEvent) -> None:
+        """Raises ObjectError when only a list can tell what happened."""
+        if event.type is EventType.BOOKMARK:
+            self._advance(decode_resource_version(event.object))
+        elif event.type is EventType.DELETED:
+            # The object is its last state: whatever is wrong with the rest of it is over.
+            meta = decode_meta(event.object)
+            self._sink.remove(self.resource, _key(meta))
+            self._advance(meta.resource_version)
+        else:
+            self._on_changed(event.object)
+
+    def _on_changed(self, raw: msgspec.Raw) -> None:
+        try:
+            obj = decode_object(self.resource, raw)
+        except ObjectError as error:
+            self._on_bad_object(str(error))
+            self._advance(decode_resource_version(raw))
+            return
+        self._sink.apply(self.resource, obj)
+        self._advance(obj.metadata.resource_version)
+
+    def _advance(self, version: str) -> None:
+        self._version = version or self._version
+
+    def _on_error(self, status: Status) -> Pause:
+        said = status.message or status.reason or "no reason given"
+        if status.code != 410:
+            self._restarts += 1  # 410 is part of life; of anything else the server may be ill
+        return self._restart(f"the watch ended with {status.code}: {said}")
+
+    def _on_unauthorized(self, said: str) -> Pause:
+        if self._refreshed:
+            return self._fail(f"HTTP 401 with fresh credentials: {said}")._replace(refresh=True)
+        self._refreshed = True
+        return Pause(refresh=True)
+
+    def _restart(self, reason: str) -> Pause:
+        """List from the beginning: at once, but with back-off when the last time did not help."""
+        verb = self._verb
+        self._version = self._continue = ""
+        self._keys = set()
+        self._restarts += 1
+        if self._restarts == 1:
+            return GO_ON
+        self.failure = f"{verb} {self.resource.value}: {reason}"
+        return Pause(full_jitter(self._restarts - 1, self._rng))
+
+    def _fail(self, reason: str) -> Pause:
+        self._failures += 1
+        self.failure = f"{self._verb} {self.resource.value}: {reason}"
+        return Pause(full_jitter(self._failures, self._rng))
+
+    def _succeed(self) -> None:
+        self.failure = ""
+        self._refreshed = False
+
+    @property
+    def _verb(self) -> str:
+        return "watch" if self._version else "list"
+
+    def _missing_rule(self) -> str:
+        return (
+            f'its ClusterRole needs apiGroups: ["{self.resource.group}"], '
+            f'resources: ["{self.resource.value}"], verbs: ["list", "watch"]'
+        )
+
+
+def _key(meta: Meta) -> Key:
+    return meta.namespace, meta.name
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds; 0 when absent or a date, which the API server never sends (RFC 9110, 10.2.3)."""
+    value = headers.get("Retry-After", "").strip()
+    return min(float(value), RETRY_AFTER_CAP) if value.isascii() and value.isdigit() else 0.0

@@ -1,0 +1,202 @@
+"""Where the API server is, and how to prove who we are to it.
+
+There are three sources, of which only the last imports the `kubernetes` package: the service
+account of the pod we run in, an explicit endpoint with certificate files, and a kubeconfig
+(`kdns.kube.kubeconfig`).
+"""
+
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+TOKEN_LIFE = 60.0
+"""Seconds for which a token is used before its file is read again; the kubelet rotates it."""
+
+
+class CredentialsError(Exception):
+    """No way to the API server: one line that says what, where, and what to do."""
+
+
+Authorization = Callable[[str | None], Awaitable[str]]
+"""Gives the value of the Authorization header; empty for none.
+
+The argument is the value that the server last refused with 401, or None: what is given must be
+fresher than a refused one, if there is anything fresher. Raises CredentialsError.
+"""
+
+
+async def anonymous(_rejected: str | None) -> str:
+    """No Authorization header at all: a client certificate speaks for us, or nothing does."""
+    return ""
+
+
+@dataclass(slots=True)
+class Connection:
+    """One API server and our credentials for it.
+
+    `server` is a URL without a trailing slash; `ssl` is None for http. `server_hostname` is the
+    name its certificate must show, when that is not the URL's; `proxy` is a URL, or empty.
+
+    `authorization` may replace `ssl` when the credentials are a certificate: what was connected
+    under the old context is not to be used again.
+    """
+
+    server: str
+    ssl: "ssl.SSLContext | None" = None
+    authorization: Authorization = anonymous
+    server_hostname: str = ""
+    proxy: str = ""
+
+
+def in_cluster(
+    environ: Mapping[str, str],
+    root: Path = SERVICE_ACCOUNT,
+    clock: Callable[[], float] = time.monotonic,
+) -> Connection:
+    """The connection of a pod, by its service account. Raises CredentialsError.
+
+    `environ` has KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT; `root` holds the files
+    `token` and `ca.crt`; `clock` counts seconds.
+    """
+    host = environ.get("KUBERNETES_SERVICE_HOST", "")
+    port = environ.get("KUBERNETES_SERVICE_PORT", "")
+    if not host or not port.isdigit():
+        raise CredentialsError(
+            "not in a pod: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set; "
+            "outside a cluster name an `endpoint` or a `kubeconfig`"
+        )
+    token = TokenFile(root / "token", clock)
+    token.read()
+    context = tls_context(ca=str(root / "ca.crt"))
+    return Connection(f"https://{f'[{host}]' if ':' in host else host}:{port}", context, token)
+
+
+def endpoint(url: str, cert: str = "", key: str = "", ca: str = "") -> Connection:
+    """The connection to an explicit URL, with PEM files where given. Raises CredentialsError."""
+    if not _is_http(url):
+        raise CredentialsError(f"endpoint {url!r}: expected http://HOST[:PORT] or https://...")
+    secure = url.lower().startswith("https:")
+    return Connection(url.rstrip("/"), tls_context(ca, cert, key) if secure else None)
+
+
+class TokenFile:
+    """A bearer token in a file that somebody else rotates. It is an `Authorization`."""
+
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+        self._path = path
+        self._clock = clock
+        self._value = ""
+        self._until = 0.0
+
+    async def __call__(self, rejected: str | None) -> str:
+        """The header's value, at most TOKEN_LIFE old, and not `rejected` unless the file is."""
+        if rejected and self._value == rejected:
+            self.read()
+        elif self._clock() >= self._until:
+            self._renew()
+        return self._value
+
+    def read(self) -> None:
+        """Read the file now. Raises CredentialsError."""
+        try:
+            token = self._path.read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise CredentialsError(self._advice(reason(error))) from error
+        if not token.isprintable() or not token:
+            raise CredentialsError(self._advice("it holds no token"))
+        self._value = f"Bearer {token}"
+        self._until = self._clock() + TOKEN_LIFE
+
+    def _renew(self) -> None:
+        # A file that cannot be read for a moment is no reason to stop using a token that works.
+        try:
+            self.read()
+        except CredentialsError:
+            if not self._value:
+                raise
+            self._until = self._clock() + TOKEN_LIFE
+
+    def _advice(self, why: str) -> str:
+        return (
+            f"service account token {self._path}: {why}; "
+            "the pod needs a service account with automountServiceAccountToken"
+        )
+
+
+def tls_context(
+    ca: str = "", cert: str = "", key: str = "", *, verify: bool = True
+) -> ssl.SSLContext:
+    """A client context that trusts `ca` (else the system) and shows `cert`; PEM file names.
+
+    Raises CredentialsError, which names the file.
+    """
+    context = ssl.create_default_context()
+    # Cluster CAs are often made without an authority key identifier. Python refuses those since
+    # 3.13, where it made strictness the default; kubectl accepts them.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if ca:
+        context = _only_trusting(context, ca)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if cert or key:
+        _show(context, cert, key)
+    return context
+
+
+def _show(context: ssl.SSLContext, cert: str, key: str) -> None:
+    if not cert or not key:
+        given, missing = (cert, "key") if cert else (key, "certificate")
+        raise CredentialsError(f"client certificate: {given} comes without its {missing} file")
+    for name in (cert, key):
+        _readable("client certificate", name)
+    try:
+        context.load_cert_chain(cert, key, password=_no_password)
+    except (OSError, ValueError) as error:
+        why = f"expected a PEM certificate and its unencrypted PEM key ({reason(error)})"
+        raise CredentialsError(f"client certificate {cert}, key {key}: {why}") from error
+
+
+def reason(error: Exception) -> str:
+    """What an error says, in one line and without the errno."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket without its other half
+        return False
+
+
+def _only_trusting(default: ssl.SSLContext, ca: str) -> ssl.SSLContext:
+    # A context trusts what it was made with and whatever is added, so begin with an empty one.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.verify_flags = default.verify_flags
+    _readable("CA certificate", ca)
+    try:
+        context.load_verify_locations(cafile=ca)
+    except (OSError, ValueError) as error:
+        why = f"expected PEM certificates ({reason(error)})"
+        raise CredentialsError(f"CA certificate {ca}: {why}") from error
+    return context
+
+
+def _readable(what: str, name: str) -> None:
+    # The ssl module's own errors for a missing file do not say which one.
+    try:
+        Path(name).read_bytes()
+    except OSError as error:
+        why = f"{reason(error)}; check the path and who may read it"
+        raise CredentialsError(f"{what} {name}: {why}") from error
+
+
+def _no_password() -> str:
+    # Without this OpenSSL would ask the terminal, and wait.
+    raise ValueError("the key is encrypted")

@@ -1,0 +1,223 @@
+"""A kubeconfig gives a connection, or one line that names the file and what is wrong in it."""
+
+import base64
+import json
+import os
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+import yaml
+
+from kdns.kube.credentials import CredentialsError
+from kdns.kube.kubeconfig import kubeconfig
+
+
+class Certificates(Protocol):
+    @property
+    def ca(self) -> Path: ...
+    @property
+    def cert(self) -> Path: ...
+    @property
+    def key(self) -> Path: ...
+
+
+def config(tmp_path: Path, user: dict[str, Any], **cluster: object) -> Path:
+    """A kubeconfig with the context `dev`, which is the current one, and `other`."""
+    path = tmp_path / "config"
+    server = {"server": "https://10.0.0.1:6443", **cluster}
+    context = {"cluster": "c", "user": "u"}
+    document = {
+        "clusters": [{"name": "c", "cluster": server}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": name, "context": context} for name in ("dev", "other")],
+        "current-context": "dev",
+    }
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+async def test_a_kubeconfig_gives_server_and_token(tmp_path: Path) -> None:
+    path = config(tmp_path, {"token": "t"}, **{"tls-server-name": "kube", "proxy-url": "http://p"})
+    connection = await kubeconfig(str(path), "other")
+    assert connection.server == "https://10.0.0.1:6443"
+    assert (connection.server_hostname, connection.proxy) == ("kube", "http://p")
+    assert await connection.authorization(None) == "Bearer t"
+
+
+async def test_an_empty_file_means_the_environments(tmp_path: Path) -> None:
+    path = config(tmp_path, {"token": "t"})
+    environ = {"KUBECONFIG": f"{tmp_path / 'missing'}{os.pathsep}{path}"}
+    connection = await kubeconfig(environ=environ)
+    assert await connection.authorization(None) == "Bearer t"
+
+
+async def test_embedded_certificates_are_used(tmp_path: Path, certificates: Certificates) -> None:
+    def embedded(path: Path) -> str:
+        return base64.b64encode(path.read_bytes()).decode()
+
+    user = {
+        "client-certificate-data": embedded(certificates.cert),
+        "client-key-data": embedded(certificates.key),
+    }
+    authority = {"certificate-authority-data": embedded(certificates.ca)}
+    connection = await kubeconfig(str(config(tmp_path, user, **authority)))
+    assert connection.ssl is not None
+    assert len(connection.ssl.get_ca_certs()) == 1
+    assert await connection.authorization(None) == ""
+
+
+async def test_relative_paths_are_relative_to_the_kubeconfig(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    (tmp_path / "ca.crt").write_bytes(certificates.ca.read_bytes())
+    path = config(tmp_path, {"token": "t"}, **{"certificate-authority": "ca.crt"})
+    connection = await kubeconfig(str(path))
+    assert connection.ssl is not None
+    assert len(connection.ssl.get_ca_certs()) == 1
+
+
+async def test_skipping_verification_is_obeyed(tmp_path: Path) -> None:
+    path = config(tmp_path, {}, **{"insecure-skip-tls-verify": True})
+    connection = await kubeconfig(str(path))
+    assert connection.ssl is not None
+    assert connection.ssl.verify_mode is ssl.CERT_NONE
+
+
+def plugin(tmp_path: Path, script: str) -> dict[str, Any]:
+    """A user whose exec plugin is a Python script."""
+    path = tmp_path / "plugin.py"
+    path.write_text(script)
+    version = "client.authentication.k8s.io/v1"
+    return {"exec": {"apiVersion": version, "command": sys.executable, "args": [str(path)]}}
+
+
+def credential(status: dict[str, str]) -> str:
+    version = "client.authentication.k8s.io/v1"
+    return json.dumps({"apiVersion": version, "kind": "ExecCredential", "status": status})
+
+
+async def test_an_exec_plugin_runs_again_only_after_a_refusal(tmp_path: Path) -> None:
+    answer = tmp_path / "answer"
+    answer.write_text(credential({"token": "one"}))
+    user = plugin(tmp_path, f"print(open({str(answer)!r}).read())")
+    connection = await kubeconfig(str(config(tmp_path, user)))
+    answer.write_text(credential({"token": "two", "expirationTimestamp": "2100-01-01T00:00:00Z"}))
+    assert await connection.authorization(None) == "Bearer one"
+    assert await connection.authorization("Bearer one") == "Bearer two"
+    answer.write_text(credential({"token": "three"}))
+    assert await connection.authorization("Bearer one") == "Bearer two", "fresh already"
+    assert await connection.authorization("Bearer two") == "Bearer three"
+
+
+async def test_a_certificate_of_an_exec_plugin_is_shown_and_renewed_after_a_refusal(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    status = {
+        "clientCertificateData": certificates.cert.read_text(),
+        "clientKeyData": certificates.key.read_text(),
+    }
+    answer = tmp_path / "answer"
+    answer.write_text(credential(status))
+    user = plugin(tmp_path, f"print(open({str(answer)!r}).read())")
+    connection = await kubeconfig(str(config(tmp_path, user)))
+    before = connection.ssl
+    assert await connection.authorization(None) == ""
+    assert connection.ssl is before
+    assert await connection.authorization("") == ""
+    assert connection.ssl is not before, "no connection made with the old certificate is reused"
+    answer.write_text(credential(status | {"clientKeyData": "no key"}))
+    with pytest.raises(CredentialsError, match="expected a PEM certificate"):
+        await connection.authorization("")
+
+
+async def test_an_exec_plugin_that_fails_is_an_error_of_the_kubeconfig(tmp_path: Path) -> None:
+    path = config(tmp_path, plugin(tmp_path, "raise SystemExit(3)"))
+    with pytest.raises(CredentialsError, match=r"config: its exec plugin gave no credentials"):
+        await kubeconfig(str(path))
+
+
+async def test_an_unknown_context_is_answered_with_those_there_are(tmp_path: Path) -> None:
+    path = config(tmp_path, {})
+    with pytest.raises(CredentialsError, match="no context 'prod'; its contexts are: dev, other"):
+        await kubeconfig(str(path), "prod")
+
+
+async def test_a_kubeconfig_without_a_current_context_asks_for_one(tmp_path: Path) -> None:
+    path = config(tmp_path, {})
+    path.write_text(path.read_text().replace("current-context: dev", ""))
+    with pytest.raises(CredentialsError, match="name one of its contexts: dev, other"):
+        await kubeconfig(str(path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "a: b", "{", "\x00", "contexts: 1", "contexts: [{name: dev}]\ncurrent-context: dev"],
+)
+async def test_what_is_no_kubeconfig_is_one_line_that_names_the_file(
+    tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "config"
+    path.write_text(text)
+    with pytest.raises(CredentialsError, match=f"^kubeconfig {path}: ") as caught:
+        await kubeconfig(str(path))
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_missing_kubeconfig_or_certificate_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CredentialsError, match="missing: no such file"):
+        await kubeconfig(str(tmp_path / "missing"))
+    path = config(tmp_path, {}, **{"certificate-authority": "none.crt"})
+    with pytest.raises(CredentialsError, match=r"none\.crt"):
+        await kubeconfig(str(path))
+
+
+async def test_a_server_that_is_no_url_is_quoted(tmp_path: Path) -> None:
+    path = config(tmp_path, {}, server="10.0.0.1")
+    with pytest.raises(CredentialsError, match=r"server '10.0.0.1': expected an http"):
+        await kubeconfig(str(path))
+
+
+# What it costs
+
+
+def loaded(code: str) -> set[str]:
+    """The modules of the kubernetes package that a program has loaded at its end."""
+    listing = "print(*(m for m in __import__('sys').modules if m.startswith('kubernetes')))"
+    run = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{listing}"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    return set(run.stdout.split())
+
+
+def test_a_pod_and_an_endpoint_never_import_kubernetes() -> None:
+    code = "from kdns.kube import client, credentials; credentials.endpoint('http://x')"
+    assert loaded(code) == set()
+
+
+def test_a_kubeconfig_never_imports_the_generated_client_and_leaves_room_for_it() -> None:
+    code = (
+        "import asyncio\nfrom kdns.kube.kubeconfig import kubeconfig\n"
+        "try: asyncio.run(kubeconfig('/nonexistent'))\n"
+        "except Exception as error: assert 'no such file' in str(error), error\n"
+    )
+    assert loaded(code) == set()
+    again = code + "from kubernetes.aio.client import Configuration, CoreV1Api\n"
+    assert "kubernetes.aio.client.api.core_v1_api" in loaded(again)
+
+
+async def test_a_kubernetes_package_that_is_there_already_is_used_as_it_is(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import kubernetes.aio.config, asyncio\nfrom kdns.kube.kubeconfig import kubeconfig\n"
+        f"asyncio.run(kubeconfig({str(config(tmp_path, {}))!r}))"
+    )
+    assert "kubernetes.aio.config.kube_config" in loaded(code)
