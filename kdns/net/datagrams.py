@@ -117,6 +117,14 @@ def _want_destination(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
 
 
+def source_of(data: bytes) -> tuple[str, Control]:
+    """The address that a datagram came to, and the control messages that answer from it.
+
+    `data` is an in_pktinfo or in6_pktinfo, told apart by their sizes, 12 and 20 octets.
+    """
+    return _read_pktinfo4(data) if len(data) == _PKTINFO4.size else _read_pktinfo6(data)
+
+
 def _read_pktinfo4(data: bytes) -> tuple[str, Control]:
     # ipi_spec_dst is the host's own address even where the datagram's destination was broadcast.
     # The interface is left to the routes: a reply need not leave where the question came in.

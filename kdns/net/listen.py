@@ -70,6 +70,35 @@ def bind_pair(
     raise AssertionError("the last try returns or raises")
 
 
+def bind_all(host: str, port: int = 0) -> list[socket.socket]:
+    """The UDP sockets of `host`, and then its TCP socket, all on one port. Raises ListenError.
+
+    Every address of the host ("" or "::") takes a UDP socket for each address family, so that
+    what comes in on one is of one family; a host without IPv6 has the IPv4 socket alone.
+    """
+    if host not in {"", _ANY6}:
+        return list(bind_pair(host, port))
+    for last in (False,) * (_PAIR_TRIES - 1) + (True,):
+        udp, tcp = bind_pair("", port)
+        if udp.family != socket.AF_INET6:
+            return [udp, tcp]
+        bound = udp.getsockname()[1]
+        udp.close()
+        udp4 = None
+        try:
+            udp4 = bind_udp(_ANY4, bound, reuse_port=False)
+            udp6 = _open(socket.AF_INET6, socket.SOCK_DGRAM, (_ANY6, bound), False, v6only=True)
+        except OSError as error:
+            for sock in (udp4, tcp):
+                if sock is not None:
+                    sock.close()
+            if port or last or error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return [udp4, udp6, tcp]
+    raise AssertionError("the last try returns or raises")
+
+
 def _bind(proto: Proto, host: str, port: int, reuse_port: bool) -> socket.socket:
     try:
         return _bind_any(proto, host, port, reuse_port)
@@ -111,6 +140,8 @@ def _open(
     kind: socket.SocketKind,
     address: SocketAddress,
     reuse_port: bool,
+    *,
+    v6only: bool = False,
 ) -> socket.socket:
     sock = socket.socket(family, kind)
     try:
@@ -121,7 +152,9 @@ def _open(
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != _ANY6))
+            sock.setsockopt(
+                socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(v6only or address[0] != _ANY6)
+            )
         sock.bind(address)
         if kind == socket.SOCK_STREAM:
             sock.listen(_BACKLOG)

@@ -3,6 +3,12 @@
 A handler that can answer at once returns its reply; one that must ask somebody else returns a
 `Pending`, keeps it in its own bounded table, and resolves it when the answer is there. A task per
 question would cost more than the whole of the rest of the question.
+
+    resolve(value) --> step --> step --> the callback
+                         | raises                ^
+                         +--> error, past the steps, to the first `otherwise` or `failed`
+
+An error that nobody waits for is raised out of whatever was called last, for the event loop's log.
 """
 
 from collections.abc import Callable
@@ -10,6 +16,7 @@ from typing import Generic, TypeVar, cast
 
 T = TypeVar("T")
 U = TypeVar("U")
+V = TypeVar("V")
 
 _UNSET = object()
 
@@ -17,48 +24,88 @@ _UNSET = object()
 class Pending(Generic[T]):
     """One value to come, and the one callback that waits for it.
 
-    Whoever creates it calls `resolve` exactly once; whoever receives it calls `when_done` exactly
-    once. The order does not matter.
+    Whoever creates it calls `resolve` or `fail` exactly once; whoever receives it calls `when_done`
+    or `then` exactly once. The order does not matter.
     """
 
-    __slots__ = ("_callback", "_value")
+    __slots__ = ("_callback", "_error", "_failed", "_value")
 
     def __init__(self) -> None:
         self._value: object = _UNSET
+        self._error: Exception | None = None
         self._callback: Callable[[T], object] | None = None
+        self._failed: Callable[[Exception], object] | None = None
 
     @property
     def done(self) -> bool:
-        """Whether `resolve` was called."""
-        return self._value is not _UNSET
+        """Whether `resolve` or `fail` was called."""
+        return self._value is not _UNSET or self._error is not None
 
     def resolve(self, value: T) -> None:
         """Give the value; the waiting callback runs before this returns."""
-        assert self._value is _UNSET, "a pending value is resolved once"
+        assert not self.done, "a pending value is resolved once"
         self._value = value
         if self._callback is not None:
             self._callback(value)
 
-    def when_done(self, callback: Callable[[T], object]) -> None:
-        """Have `callback` called with the value: now if it is there, else when it comes."""
+    def fail(self, error: Exception) -> None:
+        """Say that there will be no value. Raises `error` when who waits does not take errors."""
+        assert not self.done, "a pending value is resolved once"
+        self._error = error
+        if self._callback is not None:
+            self._tell(error)
+
+    def when_done(
+        self,
+        callback: Callable[[T], object],
+        failed: Callable[[Exception], object] | None = None,
+    ) -> None:
+        """Have `callback` called with the value: now if it is there, else when it comes.
+
+        failed: called in place of it with the error, when there will be no value.
+        """
         assert self._callback is None, "a pending value has one callback"
         self._callback = callback
-        if self._value is not _UNSET:
+        self._failed = failed
+        if self._error is not None:
+            self._tell(self._error)
+        elif self._value is not _UNSET:
             callback(cast("T", self._value))
 
-    def then(self, step: Callable[[T], "U | Pending[U]"]) -> "Pending[U]":
-        """What `step` makes of the value, itself at once or pending."""
+    def then(
+        self,
+        step: Callable[[T], "U | Pending[U]"],
+        otherwise: Callable[[Exception], "U | Pending[U]"] | None = None,
+    ) -> "Pending[U]":
+        """What `step` makes of the value, itself at once or pending; it fails if `step` raises.
+
+        otherwise: what to make of an error from before; without it the error goes on.
+        """
         result: Pending[U] = Pending()
 
-        def proceed(value: T) -> None:
-            made = step(value)
+        def attempt(make: Callable[[V], "U | Pending[U]"], given: V) -> None:
+            try:
+                made = make(given)
+            except Exception as error:  # noqa: BLE001 - not swallowed: it goes on to who waits
+                result.fail(error)
+                return
             if isinstance(made, Pending):
-                made.when_done(result.resolve)
+                made.when_done(result.resolve, result.fail)
             else:
                 result.resolve(made)
 
-        self.when_done(proceed)
+        if otherwise is None:
+            self.when_done(lambda value: attempt(step, value), result.fail)
+        else:
+            self.when_done(
+                lambda value: attempt(step, value), lambda error: attempt(otherwise, error)
+            )
         return result
+
+    def _tell(self, error: Exception) -> None:
+        if self._failed is None:
+            raise error
+        self._failed(error)
 
 
 def after(value: T | Pending[T], step: Callable[[T], U | Pending[U]]) -> U | Pending[U]:

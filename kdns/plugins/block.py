@@ -1,0 +1,60 @@
+"""One server block at work: its zones, its chain, and what it says about every reply."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kdns.plugins.chain import Handler, Request, refuse
+from kdns.wire.reply import MAX_UDP_SIZE, OUR_UDP_SIZE, Reply
+
+RequestKey = tuple[str, int, int]
+"""(proto, family 1 or 2, qtype)."""
+
+
+MAX_COUNTED_TYPE = 256
+"""Types above are counted as this one, so that nobody can make the table large by asking."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a block's metrics are made of: plain integers, read when somebody scrapes them."""
+
+    requests: dict[RequestKey, int] = field(default_factory=dict)
+    responses: dict[tuple[int, str], int] = field(default_factory=dict)
+    panics: int = 0
+
+    def count(self, request: RequestKey, response: tuple[int, str], times: int) -> None:
+        """Count `times` queries that were answered alike. response: (rcode, directive)."""
+        if request[2] > MAX_COUNTED_TYPE:
+            request = (*request[:2], MAX_COUNTED_TYPE)
+        self.requests[request] = self.requests.get(request, 0) + times
+        self.responses[response] = self.responses.get(response, 0) + times
+
+
+Observer = Callable[[Request, Reply, int, float], object]
+"""Told of every reply: the request, the reply, its octets, and the seconds that it took."""
+
+
+@dataclass(slots=True)
+class Block:
+    """A server block, built. Directives fill it in while they are built.
+
+    zones: absolute lower-case names, as text; label: how metrics name the server.
+    """
+
+    zones: tuple[str, ...]
+    label: str = "dns://:53"
+    handler: Handler = refuse
+    can_forward: bool = False
+    """RA is set where this block can forward (RFC 1035, 4.1.1: recursion is available)."""
+    forwarded: list[Callable[[bytes], bool]] = field(default_factory=list)
+    """Whether a name, absolute and lower-case, is one that a directive of this block forwards."""
+    serves_chaos: bool = False
+    udp_limit: int = MAX_UDP_SIZE
+    udp_size: int = OUR_UDP_SIZE
+    nsid: bytes = b""
+    observers: list[Observer] = field(default_factory=list)
+    watches_queries: bool = False
+    """Whether a directive must see each query, so that none may be answered without it."""
+    counted: bool = False
+    """Whether the prometheus directive is there."""
+    counters: Counters = field(default_factory=Counters)

@@ -1,0 +1,289 @@
+"""From the bytes of one message to the bytes of its reply: read, choose the block, ask, write.
+
+    wire --read_query--> Query --longest zone--> Block --handler--> Reply --write_reply--> wire
+      ^                    |                                                                |
+      +-- Front: hot? -----+-- prepared for another ID or letter case? <---- remembered ----+
+
+Nothing here knows a socket. What cannot be read is refused with the rcode that the standard names,
+and whatever a handler does, an answer comes out: an exception is a SERVFAIL and a line in the log.
+"""
+
+import logging
+from collections.abc import Callable
+
+from kdns.plugins import forward
+from kdns.plugins.block import Block
+from kdns.plugins.chain import Outcome, Request
+from kdns.plugins.hot import HotAnswers, Prepared, Table, orders
+from kdns.plugins.peer import Peer
+from kdns.plugins.pending import Pending
+from kdns.wire import iana, name
+from kdns.wire.errors import WireError
+from kdns.wire.iana import Rcode
+from kdns.wire.message import Query, read_query, salvage
+from kdns.wire.reply import Reply, size_limit, write_reply
+
+log = logging.getLogger("kdns.query")
+
+_ZONE_TRANSFERS = (iana.AXFR, iana.IXFR)
+
+
+class Dispatcher:
+    """Answers what comes in on one port, from the blocks that serve it. An Answerer.
+
+    monotonic: seconds of a clock that never goes back, for durations.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._zones: dict[bytes, Block] = {}
+        self.hot = HotAnswers()
+        self.tables: list[Table] = []
+        self.unserved = 0
+        """Messages that no block was asked about: unreadable ones, and names of no zone."""
+
+    def serve(self, block: Block) -> None:
+        """Ask `block` from now on about the names of its zones."""
+        for zone in block.zones:
+            self._zones[name.from_text(zone).lower()] = block
+
+    def front(self, table: Table) -> "Front":
+        """The Answerer of one listener, with the hot answers of its own."""
+        self.tables.append(table)
+        return Front(self, table)
+
+    def __call__(self, wire: bytes, peer: Peer) -> bytes | None | Pending[bytes | None]:
+        """See Answerer."""
+        return self.answer(wire, peer, None)
+
+    def answer(
+        self, wire: bytes, peer: Peer, table: Table | None
+    ) -> bytes | None | Pending[bytes | None]:
+        """Answer a message that is not hot; what comes of it may be, in `table`, from now on."""
+        try:
+            query = read_query(wire)
+        except WireError as error:
+            self.unserved += 1
+            return salvage(wire, error)
+        if table is not None:
+            prepared = self.hot.get(_question(query))
+            if prepared is not None:
+                made = self._make(prepared, wire, query, table)
+                if made is not None:
+                    return made
+        block = self.find(query)
+        if query.edns is not None and query.edns.version:
+            # RFC 6891, section 6.1.3: a version that we do not have gets BADVERS and our own.
+            self.unserved += 1
+            return self._write(block or _NOBODY, query, peer, Reply(Rcode.BADVERS))
+        if block is None:
+            self.unserved += 1
+            return self._write(_NOBODY, query, peer, Reply(Rcode.REFUSED))
+        return self._answer(block, Request(query, peer), table, wire)
+
+    def _make(self, prepared: Prepared, wire: bytes, query: Query, table: Table) -> bytes | None:
+        """The reply to `query` from what is prepared; None where it is more than may be sent."""
+        block = prepared.block
+        body = prepared.bodies[prepared.used % len(prepared.bodies)]
+        if len(body) + 2 > size_limit(query, udp=table.proto == "udp", cap=block.udp_limit):
+            return None
+        prepared.used += 1
+        if block.counted:
+            asked = (table.proto, table.family, query.qtype)
+            block.counters.count(asked, (prepared.rcode, prepared.by), 1)
+        if _is_plain(query):
+            table.put(wire[2:], prepared)
+            return wire[:2] + body
+        return wire[:2] + body[:_HEADER] + query.qname + body[_HEADER + len(query.qname) :]
+
+    def find(self, query: Query) -> Block | None:
+        """The block of the longest zone that the name is in.
+
+        RFC 4035, section 3.1.4.1: DS belongs to the parent's side of a cut, so at a zone's apex it
+        is the question of the block above, where there is one. As in CoreDNS the root is no such
+        parent: what is forwarded there knows less of a private zone than the zone itself.
+        """
+        zones = self._zones
+        at_apex: Block | None = None
+        for suffix in name.suffixes(query.key):
+            block = zones.get(suffix)
+            if block is None:
+                continue
+            if query.qtype == iana.DS and len(suffix) == len(query.key) > 1:
+                at_apex = block
+            elif at_apex is None or len(suffix) > 1:
+                return block
+        return at_apex
+
+    def resolve(self, request: Request) -> Outcome:
+        """Ask the whole server on behalf of a client: for the target of an alias."""
+        block = self.find(request.query)
+        if block is None:
+            return Reply(Rcode.REFUSED)
+        return block.handler(request)
+
+    def _answer(
+        self, block: Block, request: Request, table: Table | None, wire: bytes
+    ) -> bytes | Pending[bytes | None]:
+        started = self._monotonic() if block.observers else 0.0
+        outcome = self._ask(block, request)
+        if isinstance(outcome, Pending):
+            return outcome.then(
+                lambda reply: self._finish(block, request, reply, started),
+                lambda error: self._finish(
+                    block, request, self._failed(block, request, error), started
+                ),
+            )
+        made = self._finish(block, request, outcome, started)
+        if table is not None and outcome.depends is not None and not block.watches_queries:
+            self._remember(block, request.query, outcome, made, table, wire)
+        return made
+
+    def _remember(
+        self, block: Block, query: Query, reply: Reply, made: bytes, table: Table, wire: bytes
+    ) -> None:
+        """Have `made` at hand for the next who asks the same."""
+        if made[2] & _TC or made[3] & _RCODE == Rcode.SERVFAIL or reply.depends is None:
+            return
+        end = _HEADER + len(query.key)
+        body = made[2 : 2 + _HEADER] + query.key + made[2 + end :]
+        bodies: tuple[bytes, ...] = (body,)
+        if reply.rotated and not reply.authority and not reply.additional:
+            rotated = reply.answer[-1]
+            count = len(rotated.rdatas)
+            # Each is a pointer to its owner, ten octets of header, and an address.
+            records = count * (12 + len(rotated.rdatas[0]))
+            after = len(body) - _opt_size(query, reply)
+            bodies = orders(body, after - records, after, count)
+        prepared = Prepared(bodies, reply.depends, block, query.qtype, reply.rcode, reply.by)
+        self.hot.put(_question(query), prepared)
+        if _is_plain(query):
+            table.put(wire[2:], prepared)
+
+    def _failed(self, block: Block, request: Request, error: Exception) -> Reply:
+        block.counters.panics += 1
+        log.error("%r failed: answering SERVFAIL", request.query, exc_info=error)
+        return Reply(Rcode.SERVFAIL, error=f"internal error: {error}")
+
+    def _ask(self, block: Block, request: Request) -> Outcome:
+        query = request.query
+        chaos = query.qclass == iana.CH and block.serves_chaos
+        if (query.qclass != iana.IN and not chaos) or query.qtype in _ZONE_TRANSFERS:
+            # Our data is of class IN; and a transfer needs a directive that allows it.
+            return Reply(Rcode.REFUSED)
+        try:
+            return block.handler(request)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
+            return self._failed(block, request, error)
+
+    def _finish(self, block: Block, request: Request, reply: Reply, started: float) -> bytes:
+        try:
+            wire = self._write(block, request.query, request.peer, reply)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
+            reply = self._failed(block, request, error)
+            wire = self._write(block, request.query, request.peer, reply)
+        if block.counted:
+            self._count(block, request, reply)
+        for observe in block.observers:
+            try:
+                observe(request, reply, len(wire), self._monotonic() - started)
+            except Exception:
+                log.exception("%r was answered, but could not be told of", request.query)
+        return wire
+
+    def _count(self, block: Block, request: Request, reply: Reply) -> None:
+        peer = request.peer
+        asked = (peer.proto, 2 if ":" in peer.host else 1, request.query.qtype)
+        block.counters.count(asked, (reply.rcode, reply.by), 1)
+
+    def _write(self, block: Block, query: Query, peer: Peer, reply: Reply) -> bytes:
+        if query.edns is not None and _asks_nsid(query):
+            # RFC 5001, section 2.3 leaves the content to us; without the directive it is empty.
+            reply.options = (*reply.options, (iana.EDNS_NSID, block.nsid))
+            # CoreDNS's nsid also sets DO, on what it has not forwarded. See docs/decisions.
+            reply.do = bool(block.nsid) and reply.by != forward.NAME
+        return write_reply(
+            query,
+            reply,
+            limit=size_limit(query, udp=peer.proto == "udp", cap=block.udp_limit),
+            ra=block.can_forward,
+            size=block.udp_size,
+        )
+
+
+def _asks_nsid(query: Query) -> bool:
+    """RFC 5001, section 2.1: an empty NSID option asks for ours."""
+    return query.edns is not None and any(c == iana.EDNS_NSID for c, _ in query.edns.options)
+
+
+def _question(query: Query) -> object:
+    """What a reply depends on of a query, but for ID, letter case and room; None: kept for nobody.
+
+    EDNS options other than NSID, cookies say, change nothing in our replies.
+    """
+    edns = query.edns
+    if edns is None:
+        kind = 0
+    elif edns.version:
+        return None
+    else:
+        kind = 1 | edns.do << 1 | _asks_nsid(query) << 2
+    return (query.key, query.qtype, query.qclass, query.flags & _COPIED, kind)
+
+
+def _is_plain(query: Query) -> bool:
+    """Whether others will send the same octets: no letter case of its own, no cookie."""
+    if query.qname != query.key:
+        return False
+    edns = query.edns
+    return edns is None or all(code == iana.EDNS_NSID for code, _ in edns.options)
+
+
+def _opt_size(query: Query, reply: Reply) -> int:
+    if query.edns is None:
+        return 0
+    return 11 + sum(4 + len(value) for _, value in reply.options)
+
+
+_COPIED = iana.RD | iana.CD
+_HEADER = 10
+"""Octets of a header after the ID."""
+_TC = iana.TC >> 8
+_RCODE = 15
+
+_NOBODY = Block(())
+"""Answers for names that no block serves: everything at its default."""
+
+
+class Front:
+    """The Answerer of one listener: hot answers first. UDP in batches looks them up itself."""
+
+    __slots__ = ("_answer", "_get", "table")
+
+    def __init__(self, dispatcher: Dispatcher, table: Table) -> None:
+        self.table = table
+        self._get = table.entries.get
+        self._answer = dispatcher.answer
+
+    def __call__(self, wire: bytes, peer: Peer) -> bytes | None | Pending[bytes | None]:
+        """See Answerer."""
+        entry = self._get(wire[2:])
+        if entry is None:
+            return self._answer(wire, peer, self.table)
+        entry.hits += 1
+        bodies = entry.prepared.bodies
+        return wire[:2] + bodies[entry.hits % len(bodies)]
+
+
+class FamilyFront:
+    """The Answerer of a listener that serves both address families: a Front for each."""
+
+    __slots__ = ("_v4", "_v6")
+
+    def __init__(self, v4: Front, v6: Front) -> None:
+        self._v4 = v4
+        self._v6 = v6
+
+    def __call__(self, wire: bytes, peer: Peer) -> bytes | None | Pending[bytes | None]:
+        """See Answerer."""
+        return self._v6(wire, peer) if ":" in peer.host else self._v4(wire, peer)

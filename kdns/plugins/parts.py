@@ -1,0 +1,109 @@
+"""What directives need from the shells, as Protocols; net, kube and admin are behind them.
+
+app.py joins the two sides, and tests put in what they like.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from random import Random
+from typing import NamedTuple, Protocol
+
+from kdns.cluster.objects import Resource
+from kdns.cluster.selectors import FieldSelector, LabelSelector
+from kdns.cluster.state import Cluster
+from kdns.plugins.block import Block
+from kdns.plugins.chain import Outcome, Request
+from kdns.plugins.upstream import UpstreamExchange
+
+STOPPING = "stopping"
+"""What `Parts.unready` names from when the server is told to stop."""
+
+
+class HttpReply(NamedTuple):
+    """What an HTTP route says."""
+
+    status: int
+    body: bytes
+    content_type: str = "text/plain; charset=utf-8"
+
+
+Route = Callable[[], HttpReply]
+
+
+class Timer(Protocol):
+    """Something that will happen, unless it is cancelled."""
+
+    def cancel(self) -> object:
+        """Have it not happen."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings:
+    """Where a kubernetes directive's objects come from, and which of them.
+
+    endpoint, tls, kubeconfig: as in the Corefile; all absent is the pod's own service account.
+    resources: what is listed and watched.
+    selectors: by resource; resources without one are watched whole.
+    """
+
+    resources: frozenset[Resource]
+    selectors: tuple[tuple[Resource, LabelSelector, FieldSelector], ...] = ()
+    endpoint: str | None = None
+    tls: tuple[str, str, str] | None = None
+    kubeconfig: tuple[str, str] | None = None
+    """(file, context); an empty context is the file's current one."""
+
+
+class Parts(Protocol):
+    """The world, as one server block's directives see it."""
+
+    @property
+    def block(self) -> Block:
+        """The block that is being built."""
+
+    @property
+    def rng(self) -> Random:
+        """Chance."""
+
+    @property
+    def hostname(self) -> str:
+        """What this host calls itself."""
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that never goes back."""
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
+        """Call `callback` in `delay` seconds."""
+
+    def local_addresses(self) -> tuple[bytes, ...]:
+        """The addresses that this server is reached at: 4 or 16 octets each."""
+
+    def upstream(self, host: str, port: int) -> UpstreamExchange:
+        """A DNS server to ask. The same one for the same place."""
+
+    def cluster(self, settings: SourceSettings) -> Cluster:
+        """The state of a cluster, kept up to date from when the server starts."""
+
+    def forget(self, changed: Iterable[object]) -> None:
+        """Drop every answer at hand that depends on one of these. See Reply.depends."""
+
+    def resolve(self, request: Request) -> Outcome:
+        """Ask this server itself, whichever block serves the name."""
+
+    def route(self, address: str, path: str, route: Route) -> None:
+        """Serve `path` over HTTP on `address` ("host:port" or ":port")."""
+
+    def metrics_route(self, address: str) -> None:
+        """Serve /metrics on `address`."""
+
+    def when_ready(self, name: str, ready: Callable[[], bool]) -> None:
+        """Have the server count as ready only when `ready` says so too."""
+
+    def unready(self) -> list[str]:
+        """The names of what is not ready; STOPPING alone once the server is told to stop."""
+
+    def linger(self, seconds: float) -> None:
+        """When told to stop, go on answering for so long (lameduck)."""
+
+    def when_started(self, action: Callable[[], Awaitable[object] | None]) -> None:
+        """Call `action` once the sockets are open."""

@@ -1,0 +1,193 @@
+"""The directives, in the order in which a query passes them, whatever the order in the Corefile.
+
+The order is CoreDNS's. A third party's directives come by the entry point group `kdns.plugins`:
+each names a configured.Plugin, which says before which directive it stands.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+
+from kdns.corefile.errors import CorefileError
+from kdns.corefile.model import Directive, ServerBlock
+from kdns.plugins import (
+    any,  # noqa: A004 - a module is named after its directive
+    bind,
+    bufsize,
+    chaos,
+    errors,
+    forward,
+    health,
+    kubernetes,
+    loadbalance,
+    log,
+    loop,
+    minimal,
+    nsid,
+    prometheus,
+    ready,
+    unfinished,
+    whoami,
+)
+from kdns.plugins.configured import Configured, Plugin
+
+ENTRY_POINTS = "kdns.plugins"
+
+BUILT_IN = (
+    Plugin("reload", unfinished.parse_reload),
+    Plugin("nsid", nsid.parse),
+    Plugin("bufsize", bufsize.parse),
+    Plugin("bind", bind.parse, repeatable=True),
+    Plugin("ready", ready.parse),
+    Plugin("health", health.parse),
+    Plugin("prometheus", prometheus.parse),
+    Plugin("errors", errors.parse),
+    Plugin("log", log.parse, repeatable=True),
+    Plugin("any", any.parse),
+    Plugin("chaos", chaos.parse),
+    Plugin("loadbalance", loadbalance.parse),
+    Plugin("cache", unfinished.parse_cache),
+    Plugin("minimal", minimal.parse),
+    Plugin("kubernetes", kubernetes.parse),
+    Plugin("loop", loop.parse),
+    Plugin("forward", forward.parse, repeatable=True),
+    Plugin("whoami", whoami.parse),
+)
+
+OF_COREDNS = [
+    "root",
+    "metadata",
+    "geoip",
+    "cancel",
+    "proxyproto",
+    "quic",
+    "grpc_server",
+    "https",
+    "https3",
+    "tls",
+    "timeouts",
+    "multisocket",
+    "debug",
+    "trace",
+    "pprof",
+    "shed",
+    "dnstap",
+    "local",
+    "dns64",
+    "tsig",
+    "rewrite",
+    "autopath",
+    "acl",
+    "header",
+    "dnssec",
+    "template",
+    "transfer",
+    "hosts",
+    "route53",
+    "azure",
+    "clouddns",
+    "k8s_external",
+    "file",
+    "auto",
+    "secondary",
+    "etcd",
+    "grpc",
+    "erratic",
+    "on",
+    "sign",
+    "view",
+    "nomad",
+]
+"""Directives that CoreDNS has and kdns has not: they get a kinder error than a misspelling."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A directive of a block, understood."""
+
+    plugin: Plugin
+    directive: Directive
+    settings: Configured
+
+
+def plugins() -> tuple[Plugin, ...]:
+    """Every directive in its order, those of installed packages included.
+
+    Raises CorefileError, which names the entry point, for a package that cannot be used.
+    """
+    ordered = list(BUILT_IN)
+    entries = sorted(entry_points(group=ENTRY_POINTS), key=lambda e: e.name)
+    waiting = [(entry, _load(entry)) for entry in entries]
+    while waiting:
+        names = [known.name for known in ordered]
+        # One package's directive may stand before another's.
+        placed = [e for e in waiting if e[1].before is None or e[1].before in names]
+        if not placed:
+            entry, plugin = waiting[0]
+            raise _unusable(entry, f"before={plugin.before!r} names no directive")
+        entry, plugin = placed[0]
+        if plugin.name in names:
+            raise _unusable(entry, f"there is a directive {plugin.name!r} already")
+        ordered.insert(names.index(plugin.before) if plugin.before else 0, plugin)
+        waiting.remove(placed[0])
+    return tuple(ordered)
+
+
+def _load(entry: EntryPoint) -> Plugin:
+    try:
+        plugin: object = entry.load()
+    except Exception as error:
+        raise _unusable(entry, f"{type(error).__name__}: {error}") from error
+    if not isinstance(plugin, Plugin):
+        raise _unusable(entry, f"expected a kdns.plugins.configured.Plugin, got {plugin!r}")
+    return plugin
+
+
+def _unusable(entry: EntryPoint, reason: str) -> CorefileError:
+    place = f"entry point {entry.name} = {entry.value} of group {ENTRY_POINTS}"
+    return CorefileError(f"{place}: {reason}", "", 0)
+
+
+def understand(
+    block: ServerBlock,
+    zones: tuple[str, ...],
+    known: Iterable[Plugin],
+    *,
+    lenient: bool = False,
+) -> tuple[list[Known], list[str]]:
+    """The directives of a block in the table's order, and warnings. Raises CorefileError.
+
+    lenient: a directive that is not known is a warning, and left out.
+    """
+    by_name = {plugin.name: plugin for plugin in known}
+    order = {name: index for index, name in enumerate(by_name)}
+    found: list[Known] = []
+    warnings: list[str] = []
+    for directive in block.directives:
+        plugin = by_name.get(directive.name)
+        if plugin is None:
+            unknown = _unknown(directive)
+            if not lenient:
+                raise CorefileError.at(directive, f"{unknown}; --lenient leaves it out")
+            warnings.append(f"{directive.place}: {unknown}: left out")
+            continue
+        if not plugin.repeatable and any_of(found, plugin):
+            raise CorefileError.at(
+                directive, f"{directive.name} stands twice in one block; expected once"
+            )
+        settings = plugin.parse(directive, zones)
+        warnings += settings.warnings()
+        found.append(Known(plugin, directive, settings))
+    found.sort(key=lambda known: order[known.plugin.name])
+    return found, warnings
+
+
+def any_of(found: list[Known], plugin: Plugin) -> bool:
+    """Whether a directive of this plugin is among those found."""
+    return plugin in [known.plugin for known in found]
+
+
+def _unknown(directive: Directive) -> str:
+    if directive.name in OF_COREDNS:
+        return f"directive {directive.name!r} of CoreDNS is not supported yet"
+    return f"directive {directive.name!r} is not known"

@@ -1,0 +1,1 @@
+"""Names and what they hold, and how a look-up ends."""

@@ -1,0 +1,41 @@
+"""prometheus: counts, and says where."""
+
+import pytest
+
+from kdns.corefile.errors import CorefileError
+from kdns.plugins import prometheus
+from kdns.plugins.chain import refuse
+from tests.plugins.fakes import FakeParts, settings
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("prometheus", "localhost:9153"),
+        ("prometheus :9153", ":9153"),
+        ("prometheus 0.0.0.0:9153", "0.0.0.0:9153"),
+        ("prometheus [::1]:9153 {\nruntime_metrics\n}", "[::1]:9153"),
+    ],
+)
+def test_the_block_is_counted_and_its_counts_are_served(text: str, address: str) -> None:
+    parts = FakeParts()
+    configured = settings(prometheus.parse, text)
+    assert configured.build(parts, refuse) is refuse
+    assert parts.block.counted
+    assert parts.metrics == [address]
+    assert configured.explain() == f"http://{address}/metrics"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prometheus 9153", r"^Corefile:2: expected HOST:PORT"),
+        ("prometheus :1 :2", r"^Corefile:2: prometheus: expected at most 1 argument"),
+        ("prometheus {\nruntime_metrics x\n}", r"^Corefile:3: runtime_metrics: expected 0 arg"),
+        ("prometheus {\ntls web.yml\n}", r"^Corefile:3: prometheus: tls .* not have yet"),
+        ("prometheus {\nx\n}", r"^Corefile:3: prometheus: unknown option 'x'; expected runtime_"),
+    ],
+)
+def test_bad_arguments_are_told_with_their_place(text: str, message: str) -> None:
+    with pytest.raises(CorefileError, match=message):
+        settings(prometheus.parse, text)
