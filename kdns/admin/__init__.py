@@ -1,0 +1,1 @@
+"""HTTP for probes, scrapers and people."""

@@ -1,0 +1,115 @@
+"""CoreDNS's metrics, by CoreDNS's names and labels."""
+
+import platform
+
+from prometheus_client.parser import text_string_to_metric_families
+
+import kdns
+from kdns.admin.metrics import COUNTED_TYPES, metrics_route
+from kdns.plugins.block import Block
+from kdns.wire import iana
+from kdns.wire.iana import Rcode
+
+Labels = tuple[tuple[str, str], ...]
+
+
+def scraped(*blocks: Block) -> dict[tuple[str, Labels], float]:
+    """Every sample of a scrape, which holds none twice."""
+    reply = metrics_route(lambda: blocks)()
+    assert reply.status == 200
+    assert reply.content_type.startswith("text/plain; version=")
+    samples = [
+        ((sample.name, tuple(sorted(sample.labels.items()))), sample.value)
+        for family in text_string_to_metric_families(reply.body.decode())
+        for sample in family.samples
+    ]
+    assert len(dict(samples)) == len(samples)
+    return dict(samples)
+
+
+def labels(**given: str) -> Labels:
+    return tuple(sorted(given.items()))
+
+
+def block(zone: str = ".", label: str = "dns://:53") -> Block:
+    return Block((zone, "second.example."), label=label, counted=True)
+
+
+def test_the_build_is_told() -> None:
+    told = labels(
+        version=f"kdns-{kdns.__version__}",
+        revision="",
+        goversion=f"python{platform.python_version()}",
+    )
+    assert scraped()["coredns_build_info", told] == 1
+
+
+def test_the_process_is_told() -> None:
+    names = {name for name, _ in scraped()}
+    assert {"process_cpu_seconds_total", "process_resident_memory_bytes"} <= names
+    assert "process_open_fds" in names
+
+
+def test_requests_are_told_by_server_zone_proto_family_and_type() -> None:
+    served = block()
+    served.counters.requests = {("udp", 1, iana.A): 3, ("tcp", 2, iana.AAAA): 1}
+    found = scraped(served)
+    common = {"server": "dns://:53", "zone": ".", "view": ""}
+    name = "coredns_dns_requests_total"
+    assert found[name, labels(**common, proto="udp", family="1", type="A")] == 3
+    assert found[name, labels(**common, proto="tcp", family="2", type="AAAA")] == 1
+
+
+def test_types_that_nobody_counts_are_one_label() -> None:
+    served = block()
+    served.counters.requests = {("udp", 1, qtype): 1 for qtype in range(1000)}
+    found = {
+        dict(told)["type"]: value
+        for (name, told), value in scraped(served).items()
+        if name == "coredns_dns_requests_total"
+    }
+    assert found.keys() == COUNTED_TYPES | {"other"}
+    assert found["other"] == 1000 - len(COUNTED_TYPES)
+
+
+def test_responses_are_told_by_rcode_and_directive() -> None:
+    served = block()
+    served.counters.responses = {
+        (Rcode.NOERROR, "kubernetes"): 2,
+        (Rcode.REFUSED, ""): 1,
+        (3841, "forward"): 1,
+    }
+    found = scraped(served)
+    common = {"server": "dns://:53", "zone": ".", "view": ""}
+    name = "coredns_dns_responses_total"
+    assert found[name, labels(**common, rcode="NOERROR", plugin="kubernetes")] == 2
+    assert found[name, labels(**common, rcode="REFUSED", plugin="")] == 1
+    assert found[name, labels(**common, rcode="RCODE3841", plugin="forward")] == 1
+
+
+def test_blocks_are_told_apart_and_those_without_prometheus_left_out() -> None:
+    counted, other, uncounted = block(), block("a.", "dns://127.0.0.1:54"), Block(("b.",))
+    for each in (counted, other, uncounted):
+        each.counters.requests = {("udp", 1, iana.A): 1}
+    zones = {
+        (dict(told)["zone"], dict(told)["server"])
+        for name, told in scraped(counted, other, uncounted)
+        if name == "coredns_dns_requests_total"
+    }
+    assert zones == {(".", "dns://:53"), ("a.", "dns://127.0.0.1:54")}
+
+
+def test_panics_of_all_blocks_are_one_count() -> None:
+    first, second = block(), Block(("b.",))
+    first.counters.panics, second.counters.panics = 2, 1
+    assert scraped(first, second)["coredns_panics_total", ()] == 3
+    assert scraped()["coredns_panics_total", ()] == 0
+
+
+def test_a_scrape_tells_what_is_true_at_its_time() -> None:
+    served = block()
+    route = metrics_route(lambda: [served])
+    before = route().body
+    served.counters.panics += 1
+    assert b"coredns_panics_total 0.0" in before
+    assert b"coredns_panics_total 1.0" in route().body
