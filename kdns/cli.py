@@ -1,0 +1,226 @@
+"""The command line: kdns serve, kdns check; and CoreDNS's flags in CoreDNS's place.
+
+`kdns -conf /etc/coredns/Corefile` serves, so that the arguments of a CoreDNS container go on
+working when the image is kdns's.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import platform
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from random import SystemRandom
+
+from rich.console import Console
+from rich.table import Table
+
+import kdns
+from kdns.admin.http import AdminError
+from kdns.app import App
+from kdns.corefile.errors import CorefileError
+from kdns.kube.credentials import CredentialsError
+from kdns.kube.manifests import ManifestError
+from kdns.kube.sources import Sources
+from kdns.net.listen import ListenError
+from kdns.plan import DEFAULT_COREFILE, Plan, make_plan, read_corefile
+
+log = logging.getLogger("kdns")
+
+COMMANDS = ("serve", "check")
+START_ERRORS = (CorefileError, ListenError, AdminError, CredentialsError, ManifestError)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; the result is the exit status."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if args and args[0].startswith("-") and args[0] not in ("-h", "--help", "--version"):
+        args.insert(0, "serve")
+    options = _parser().parse_args(args)
+    if options.version or getattr(options, "of_coredns_version", False):
+        print(f"kdns-{kdns.__version__}")
+        print(f"{sys.platform}/{platform.machine()}, python{platform.python_version()}")
+        return 0
+    if options.command is None:
+        _parser().print_help()
+        return 2
+    return check(options) if options.command == "check" else serve(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kdns", description="The DNS server that a Kubernetes cluster's pods ask."
+    )
+    parser.add_argument("--version", action="store_true", help="say which version this is")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    server = commands.add_parser("serve", help="answer DNS queries")
+    server.add_argument(
+        "-conf",
+        "--conf",
+        metavar="FILE",
+        help='the Corefile, "stdin" for standard input (./Corefile)',
+    )
+    server.add_argument(
+        "-dns.port", "-p", "--port", dest="port", type=_port, default=53, metavar="PORT",
+        help="the port of zones that name none (53)",
+    )  # fmt: skip
+    server.add_argument(
+        "--kubeconfig", metavar="FILE", help="how to reach the API server; overrides the Corefile"
+    )
+    server.add_argument(
+        "--manifests", nargs="+", metavar="PATH", default=[],
+        help="serve the objects in these files and folders, and no API server's",
+    )  # fmt: skip
+    server.add_argument(
+        "--service-cidr", metavar="CIDR[,CIDR]", default="10.96.0.0/16,fd00:10:96::/112",
+        help="where cluster IPs come from for services of manifests that have none (%(default)s)",
+    )  # fmt: skip
+    server.add_argument(
+        "--lenient", action="store_true", help="leave out directives that are not known"
+    )
+    server.add_argument("-quiet", "--quiet", action="store_true", help="no greeting")
+    server.add_argument("-pidfile", "--pidfile", metavar="FILE", help="write the process ID there")
+    server.add_argument(
+        "-version", dest="of_coredns_version", action="store_true", help=argparse.SUPPRESS
+    )
+    checker = commands.add_parser("check", help="read a Corefile and say what it means")
+    checker.add_argument("corefile", metavar="COREFILE")
+    checker.add_argument("-dns.port", "-p", "--port", dest="port", type=_port, default=53)
+    checker.add_argument("--lenient", action="store_true")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
+    return int(text)
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    if options.command == "check":
+        text, file = read_corefile(options.corefile), options.corefile
+    elif options.conf == "stdin":
+        text, file = sys.stdin.read(), "stdin"
+    elif options.conf is None and not Path("Corefile").exists():
+        text, file = DEFAULT_COREFILE.format(port=options.port), "default"
+    else:
+        file = options.conf or "Corefile"
+        text = read_corefile(file)
+    return make_plan(text, file, environ=os.environ, port=options.port, lenient=options.lenient)
+
+
+def _fail(error: Exception) -> int:
+    for line in str(error).splitlines() or [type(error).__name__]:
+        print(f"kdns: {line}", file=sys.stderr)
+    return 1
+
+
+def check(options: argparse.Namespace) -> int:
+    """Explain a Corefile, block by block; 1 and the place of the error when it cannot be served."""
+    try:
+        plan = _plan(options)
+    except CorefileError as error:
+        return _fail(error)
+    console = Console()
+    for block in plan.blocks:
+        hosts = ", ".join(host or "every address" for host in block.hosts)
+        table = Table(
+            title=f"{' '.join(block.zones)}\nport {block.port} on {hosts}",
+            title_justify="left",
+            title_style="bold",
+        )
+        table.add_column("directive", style="cyan", no_wrap=True)
+        table.add_column("what it does")
+        table.add_column("where", style="dim", no_wrap=True)
+        for known in block.directives:
+            place = f"{Path(known.directive.file).name}:{known.directive.line}"
+            table.add_row(known.directive.name, known.settings.explain(), place)
+        console.print(table)
+    for warning in plan.warnings:
+        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+    return 0
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    _log_to_stdout()
+    try:
+        plan = _plan(options)
+        for warning in plan.warnings:
+            log.warning("%s", warning)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_serve(plan, options))
+    except START_ERRORS as error:
+        return _fail(error)
+
+
+async def _serve(plan: Plan, options: argparse.Namespace) -> int:
+    rng = SystemRandom()
+    sources = Sources(
+        manifests=tuple(options.manifests),
+        service_cidrs=tuple(options.service_cidr.split(",")) if options.service_cidr else (),
+        kubeconfig_file=options.kubeconfig,
+        rng=rng,
+    )
+    app = App(plan, sources, rng)
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    # As in CoreDNS: HUP is nobody's business, for a terminal that closes must not stop a server.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    await app.start()
+    _announce(plan, app, options)
+    await told.wait()
+    # A second signal does not wait for the lameduck.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: os._exit(2))
+    await app.stop()
+    return 0
+
+
+def _announce(plan: Plan, app: App, options: argparse.Namespace) -> None:
+    if options.pidfile:
+        Path(options.pidfile).write_text(f"{os.getpid()}\n")
+    if not options.quiet:
+        _greet(plan, app)
+
+
+def _greet(plan: Plan, app: App) -> None:
+    for block in plan.blocks:
+        for zone in block.zones:
+            print(f"{zone}:{block.port}")
+    version = f"kdns-{kdns.__version__}"
+    print(f"{version}\n{sys.platform}/{platform.machine()}, python{platform.python_version()}")
+    for host, port in app.addresses:
+        log.info("listening on %s port %d, udp and tcp", host or "every address", port)
+    sys.stdout.flush()
+
+
+class _Lines(logging.Formatter):
+    """CoreDNS's line format: [LEVEL] text, and the traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"[{record.levelname}] {super().format(record)}"
+
+
+def _log_to_stdout() -> None:
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_Lines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: type[asyncio.AbstractEventLoop] = uvloop.Loop
+    return factory
+
+
+if __name__ == "__main__":
+    sys.exit(main())

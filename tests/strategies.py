@@ -1,0 +1,232 @@
+"""What DNS is made of, as hypothesis strategies: names, record sets, queries, broken messages.
+
+Names are as `kdns.wire.name` has them, bytes in uncompressed wire form. Everything drawn is valid
+unless its name says otherwise, and leans to what breaks programs: mixed case, dots and zero octets
+inside labels, names of exactly 255 octets, owners that share a suffix with the question.
+
+    label_bytes()             one label, 1 to 63 octets, any octets
+    host_names()              names of letters, digits, hyphens and underscores
+    names()                   any absolute name, the root and the longest included
+    recased(name)             the same name, letters in any case
+    names_near(name)          names that compression meets: it, its ancestors, below it, elsewhere
+    edns()                    the OPT of a query
+    queries()                 a question as the reader gives it
+    query_wires()             (query, its bytes)
+    record_sets(names)        record sets, their owners and targets drawn from `names`
+    replies(query)            what a handler may answer to it
+    mutated(wires)            bytes flipped, cut out, repeated, overwritten: mostly broken
+"""
+
+import struct
+
+from hypothesis import strategies as st
+
+from kdns.wire import iana, name, rdata
+from kdns.wire.message import HEADER, Edns, Query
+from kdns.wire.reply import Reply, RRset
+
+UNKNOWN_TYPE = 65_280
+"""A type for private use (RFC 6895, section 3.1), so its data is any octets (RFC 3597)."""
+LOCAL_OPTIONS = (65_001, 65_534)
+"""EDNS options for local use (RFC 6891, section 9), so their data is any octets."""
+
+_HOST_OCTETS = b"abcABCxyzXYZ019-_"
+_MAX_TTL = 2**31 - 1
+
+
+def label_bytes() -> st.SearchStrategy[bytes]:
+    """One label: mostly short and of host-name letters, now and then any octets up to 63."""
+    host = st.lists(st.sampled_from(_HOST_OCTETS), min_size=1, max_size=4).map(bytes)
+    return host | st.binary(min_size=1, max_size=63) | st.just(b"x" * 63)
+
+
+def _joined(labels: list[bytes]) -> bytes:
+    """The name of as many of these labels, from the right, as 255 octets hold."""
+    octets = 1
+    kept: list[bytes] = []
+    for label in reversed(labels):
+        octets += len(label) + 1
+        if octets > name.MAX_NAME:
+            break
+        kept.insert(0, label)
+    return name.from_labels(kept)
+
+
+def host_names() -> st.SearchStrategy[bytes]:
+    """A name of letters, digits, hyphens and underscores, for readers that take no other."""
+    host = st.lists(st.sampled_from(_HOST_OCTETS), min_size=1, max_size=20).map(bytes)
+    return st.lists(host, max_size=4).map(_joined)
+
+
+def names() -> st.SearchStrategy[bytes]:
+    """Any absolute name. The root, a name of 255 octets and one of 127 labels are among them."""
+    longest = name.from_labels([b"L" * 61, b"o" * 63, b"n" * 63, b"g" * 63])
+    deepest = name.from_labels([b"d"] * 127)
+    edge = st.sampled_from((name.ROOT, longest, deepest))
+    return st.lists(label_bytes(), max_size=8).map(_joined) | edge
+
+
+def recased(of: bytes) -> st.SearchStrategy[bytes]:
+    """The name `of` with each letter's case drawn anew (RFC 4343: still the same name)."""
+
+    def recase(flips: int) -> bytes:
+        return bytes(
+            octet ^ 0x20 if flips >> place & 1 and 65 <= octet & ~0x20 <= 90 else octet
+            for place, octet in enumerate(of)
+        )
+
+    return st.integers(0, 2 ** len(of) - 1).map(recase)
+
+
+@st.composite
+def names_near(draw: st.DrawFn, of: bytes) -> bytes:
+    """Names that compression meets: `of`, an ancestor, a child, a cousin, or one of elsewhere."""
+    ancestor = draw(st.sampled_from(name.suffixes(of)))
+    below = st.lists(label_bytes(), min_size=1, max_size=2).map(
+        lambda labels: _joined([*labels, *name.split(ancestor)])
+    )
+    found = draw(st.just(of) | st.just(ancestor) | below | names())
+    return draw(recased(found) | st.just(found))
+
+
+def edns(versions: st.SearchStrategy[int] | None = None) -> st.SearchStrategy[Edns]:
+    """The OPT of a query, by default of version 0. Other versions have no options that we know."""
+
+    def build(size: int, version: int, do: bool, options: list[tuple[int, bytes]]) -> Edns:
+        return Edns(size, version, do, () if version else tuple(options))
+
+    option = st.tuples(st.integers(0, 0xFFFF), st.binary(max_size=20))
+    size = st.sampled_from((512, 1232, 4096, 0xFFFF)) | st.integers(512, 0xFFFF)
+    versions = st.just(0) if versions is None else versions
+    return st.builds(build, size, versions, st.booleans(), st.lists(option, max_size=3))
+
+
+def queries(
+    *, qnames: st.SearchStrategy[bytes] | None = None, opcodes: st.SearchStrategy[int] | None = None
+) -> st.SearchStrategy[Query]:
+    """A question, by default with opcode QUERY; every other flag but QR as it comes."""
+    flags = st.builds(
+        lambda flags, opcode: flags & ~(iana.QR | iana.OPCODE_MASK) | opcode << 11,
+        st.integers(0, 0xFFFF),
+        st.just(0) if opcodes is None else opcodes,
+    )
+    return st.builds(
+        Query,
+        names() if qnames is None else qnames,
+        st.sampled_from((iana.A, iana.AAAA, iana.SRV, iana.ANY, UNKNOWN_TYPE)),
+        st.sampled_from((iana.IN, iana.IN, iana.CH, iana.CLASS_ANY)),
+        id=st.integers(0, 0xFFFF),
+        flags=flags,
+        edns=st.none() | edns(),
+    )
+
+
+def wire_of(query: Query) -> bytes:
+    """The bytes of `query`: header, question, OPT. A second writer, independent of kdns's own."""
+    opt = b""
+    if query.edns is not None:
+        found = query.edns
+        data = b"".join(struct.pack("!HH", c, len(d)) + d for c, d in found.options)
+        ttl = found.version << 16 | (0x8000 if found.do else 0)
+        opt = struct.pack("!BHHIH", 0, 41, found.size, ttl, len(data)) + data
+    header = HEADER.pack(query.id, query.flags, 1, 0, 0, 1 if opt else 0)
+    return header + query.qname + struct.pack("!HH", query.qtype, query.qclass) + opt
+
+
+def query_wires() -> st.SearchStrategy[tuple[Query, bytes]]:
+    """A question, and the bytes it comes in."""
+    return queries().map(lambda query: (query, wire_of(query)))
+
+
+def _data(rtype: int, targets: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    """The data of one record of class IN, its names drawn from `targets`."""
+    short, long = st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)
+    texts = st.lists(st.binary(max_size=20), min_size=1, max_size=3)
+    by_type: dict[int, st.SearchStrategy[bytes]] = {
+        iana.A: st.binary(min_size=4, max_size=4),
+        iana.AAAA: st.binary(min_size=16, max_size=16),
+        iana.MX: st.builds(lambda n, t: struct.pack("!H", n) + t, short, targets),
+        iana.SRV: st.builds(rdata.srv, short, short, short, targets),
+        iana.SOA: st.builds(rdata.soa, targets, targets, long, long, long, long, long),
+        iana.TXT: texts.map(lambda found: rdata.txt(*found)),
+        UNKNOWN_TYPE: st.binary(max_size=40) | st.integers(200, 17_000).map(bytes),
+    }
+    return by_type.get(rtype, targets)
+
+
+_TYPES = (
+    iana.A, iana.A, iana.AAAA, iana.NS, iana.CNAME, iana.PTR, iana.DNAME, iana.MX, iana.SRV,
+    iana.SOA, iana.TXT, UNKNOWN_TYPE,
+)  # fmt: skip
+_ANY_CLASS = (iana.NS, iana.PTR, iana.MX, iana.SOA, iana.TXT, UNKNOWN_TYPE)
+"""Types whose data looks the same in every class."""
+
+
+@st.composite
+def record_sets(draw: st.DrawFn, near: st.SearchStrategy[bytes]) -> RRset:
+    """A record set whose owner and targets come from `near`; none of its records twice.
+
+    Empty sets, data of no octets and of 17,000, classes other than IN, and sets of up to a hundred
+    addresses are among them.
+    """
+    rtype = draw(st.sampled_from(_TYPES))
+    rclass = draw(st.sampled_from((iana.IN, iana.CH, 0xFF00))) if rtype in _ANY_CLASS else iana.IN
+    if rtype == iana.A and draw(st.booleans()):
+        count = draw(st.integers(20, 100))
+        datas = [bytes((10, 0, 0, index)) for index in range(count)]
+    else:
+        datas = draw(st.lists(_data(rtype, near), max_size=4, unique_by=bytes.lower))
+    return RRset(draw(near), rtype, draw(st.integers(0, _MAX_TTL)), tuple(datas), rclass)
+
+
+@st.composite
+def replies(draw: st.DrawFn, query: Query, near: st.SearchStrategy[bytes] | None = None) -> Reply:
+    """What a handler may answer to `query`, of any size; options of up to 70,000 octets.
+
+    Owners and targets come from `near`, by default from what is near the question's name.
+    """
+    near = names_near(query.qname) if near is None else near
+    sets = st.lists(record_sets(near), max_size=3).map(tuple)
+    data = st.binary(max_size=20) | st.integers(200, 70_000).map(bytes)
+    option = st.tuples(st.sampled_from((iana.EDNS_NSID, *LOCAL_OPTIONS)), data)
+    return Reply(
+        draw(st.sampled_from(list(iana.Rcode))),
+        draw(sets),
+        draw(sets),
+        draw(sets),
+        aa=draw(st.booleans()),
+        tc=draw(st.sampled_from((False, False, True))),
+        ad=draw(st.booleans()),
+        options=tuple(draw(st.lists(option, max_size=3))),
+        do=draw(st.booleans()),
+    )
+
+
+@st.composite
+def mutated(draw: st.DrawFn, wires: st.SearchStrategy[bytes]) -> bytes:
+    """Bytes that were a message, after one to four accidents.
+
+    An octet or a bit changed, a piece cut out or repeated, the end missing, a compression pointer
+    written over two octets, octets appended.
+    """
+    wire = bytearray(draw(wires))
+    for _ in range(draw(st.integers(1, 4))):
+        first = draw(st.integers(0, len(wire)))
+        last = min(len(wire), first + draw(st.integers(1, 20)))
+        match draw(st.sampled_from(("octet", "bit", "cut", "repeat", "end", "pointer", "more"))):
+            case "octet":
+                wire[first : first + 1] = draw(st.binary(min_size=1, max_size=1))
+            case "bit" if first < len(wire):
+                wire[first] ^= 1 << draw(st.integers(0, 7))
+            case "cut":
+                del wire[first:last]
+            case "repeat":
+                wire[first:first] = wire[first:last]
+            case "end":
+                del wire[first:]
+            case "pointer":
+                target = draw(st.integers(0, 60))
+                wire[first : first + 2] = struct.pack("!H", 0xC000 | target)
+            case _:
+                wire += draw(st.binary(min_size=1, max_size=20))
+    return bytes(wire)
