@@ -13,11 +13,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from random import Random
+from typing import Protocol
 
 from kdns.admin.http import AdminServer
 from kdns.admin.metrics import metrics_route
 from kdns.cluster.state import Cluster
-from kdns.kube.sources import Sources
 from kdns.net import batch
 from kdns.net.listen import bind_all
 from kdns.net.tcp import TcpListener
@@ -29,7 +29,7 @@ from kdns.plugins.chain import Handler, Outcome, Request, refuse
 from kdns.plugins.dispatch import Dispatcher, FamilyFront
 from kdns.plugins.hot import Table
 from kdns.plugins.interfaces import host_addresses
-from kdns.plugins.parts import STOPPING, Route, SourceSettings, Timer
+from kdns.plugins.parts import STOPPING, HttpReply, Route, SourceSettings, Timer
 from kdns.plugins.upstream import UpstreamExchange
 
 log = logging.getLogger("kdns")
@@ -38,16 +38,89 @@ DRAIN = 5.0
 """Seconds that pending answers are waited for at the end, as in CoreDNS."""
 
 
-class App:
-    """One running server. Make it in a running loop."""
+class ClusterSources(Protocol):
+    """Where the states of clusters come from; kube.sources.Sources, or what stands for it."""
 
-    def __init__(self, plan: Plan, sources: Sources, rng: Random) -> None:
+    def cluster(self, settings: SourceSettings) -> Cluster:
+        """The state for these settings, the same one for the same settings."""
+
+    async def start(self) -> None:
+        """Begin to feed them."""
+
+    async def close(self) -> None:
+        """Feed nothing any more."""
+
+
+class Sockets:
+    """The listening sockets of one process, by the address and port of the plan."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, int], list[socket.socket]] = {}
+
+    def put(self, host: str, port: int, sockets: list[socket.socket]) -> None:
+        """Hold the UDP sockets and, last, the TCP socket of one address."""
+        self._held[host, port] = sockets
+
+    def take(self, host: str, port: int) -> list[socket.socket]:
+        """Give them away."""
+        return self._held.pop((host, port))
+
+    def ports(self) -> dict[tuple[str, int], int]:
+        """The port that each address got: another than the plan's where that is 0."""
+        return {place: int(held[-1].getsockname()[1]) for place, held in self._held.items()}
+
+    def close(self) -> None:
+        """Close what was not taken."""
+        for sockets in self._held.values():
+            for sock in sockets:
+                sock.close()
+        self._held.clear()
+
+
+def open_sockets(plan: Plan, processes: int = 1) -> list[Sockets]:
+    """The sockets of each process, all on the ports of the plan. Raises ListenError."""
+    opened = [Sockets() for _ in range(processes)]
+    try:
+        for host, port in plan.listeners():
+            if processes == 1:
+                opened[0].put(host, port, bind_all(host, port))
+                continue
+            # Sockets that share a port would share it with another server too: so see first
+            # that nobody has it.
+            probe = bind_all(host, port)
+            bound = int(probe[-1].getsockname()[1])
+            for sock in probe:
+                sock.close()
+            for sockets in opened:
+                sockets.put(host, port, bind_all(host, bound, reuse_port=True))
+    except BaseException:
+        for sockets in opened:
+            sockets.close()
+        raise
+    return opened
+
+
+class App:
+    """One process of a server. Make it in a running loop.
+
+    sockets: what it answers on; None for a process that only oversees others. `admin` may be put
+    off, and `refresh` is awaited before metrics are read.
+    """
+
+    def __init__(
+        self, plan: Plan, sources: ClusterSources, rng: Random, sockets: Sockets | None
+    ) -> None:
         self._plan = plan
+        self._sockets = sockets
         self.sources = sources
         self.rng = rng
         self.loop = asyncio.get_running_loop()
         self.hostname = socket.gethostname()
         self.admin = AdminServer()
+        self.serves_admin = True
+        self.ports: dict[tuple[str, int], int] = {}
+        """The ports that others answer on, where the plan leaves them open."""
+        self.refresh: Callable[[], Awaitable[object]] | None = None
         self.blocks: list[Block] = []
         self.upstreams: dict[tuple[str, int], Upstream] = {}
         self.readiness: list[tuple[str, Callable[[], bool]]] = []
@@ -93,14 +166,19 @@ class App:
         for (host, port), planned in self._plan.listeners().items():
             dispatcher = Dispatcher(time.monotonic)
             self.dispatchers.append(dispatcher)
-            bound = self._listen(host, port, dispatcher)
+            bound = self.ports.get((host, port), port)
+            if self._sockets is not None:
+                bound = self._listen(self._sockets.take(host, port), dispatcher)
             self.addresses.append((host, bound))
             for block in planned:
                 if id(block) not in built:
                     built[id(block)] = self._build(block, bound, dispatcher)
                 dispatcher.serve(built[id(block)])
-        await self.admin.start()
+        if self.serves_admin:
+            await self.admin.start()
         await self.sources.start()
+        if self._sockets is None:
+            return
         for udp_listener in self._udp:
             udp_listener.start()
         for tcp_listener in self._tcp:
@@ -110,9 +188,10 @@ class App:
             if waiting is not None:
                 await waiting
 
-    def _listen(self, host: str, port: int, dispatcher: Dispatcher) -> int:
-        """Open the sockets of one address; the port that they got."""
-        *udp, tcp = bind_all(host, port)
+    def _listen(self, sockets: list[socket.socket], dispatcher: Dispatcher) -> int:
+        """Make listeners of the sockets of one address; the port that they have."""
+        *udp, tcp = sockets
+        bound = int(tcp.getsockname()[1])
         for sock in udp:
             family = 2 if sock.family == socket.AF_INET6 else 1
             if batch.available():
@@ -123,7 +202,7 @@ class App:
                 self._udp.append(UdpListener(sock, dispatcher.front(Table("udp", family))))
         fronts = [dispatcher.front(Table("tcp", family)) for family in (1, 2)]
         self._tcp.append(TcpListener(tcp, FamilyFront(*fronts)))
-        return int(tcp.getsockname()[1])
+        return bound
 
     def _build(self, planned: PlannedBlock, port: int, dispatcher: Dispatcher) -> Block:
         block = Block(planned.zones, label=f"dns://{_bracketed(planned.hosts[0])}:{port}")
@@ -191,7 +270,14 @@ class BlockParts:
         self.app.admin.route(address, path, route)
 
     def metrics_route(self, address: str) -> None:
-        self.app.admin.route(address, "/metrics", metrics_route(self.app.counted_blocks))
+        read = metrics_route(self.app.counted_blocks)
+
+        async def scrape() -> HttpReply:
+            if self.app.refresh is not None:
+                await self.app.refresh()
+            return read()
+
+        self.app.admin.route(address, "/metrics", scrape)
 
     def when_ready(self, name: str, ready: Callable[[], bool]) -> None:
         self.app.readiness.append((name, ready))

@@ -10,8 +10,9 @@ import logging
 import os
 import platform
 import signal
+import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from random import SystemRandom
 
@@ -19,14 +20,18 @@ from rich.console import Console
 from rich.table import Table
 
 import kdns
+from kdns import workers
 from kdns.admin.http import AdminError
-from kdns.app import App
+from kdns.app import App, Sockets, open_sockets
+from kdns.cluster.sink import Sink
+from kdns.cluster.state import Cluster
 from kdns.corefile.errors import CorefileError
 from kdns.kube.credentials import CredentialsError
 from kdns.kube.manifests import ManifestError
 from kdns.kube.sources import Sources
 from kdns.net.listen import ListenError
 from kdns.plan import DEFAULT_COREFILE, Plan, make_plan, read_corefile
+from kdns.plugins.multisocket import MAX_WORKERS
 
 log = logging.getLogger("kdns")
 
@@ -81,6 +86,10 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument(
         "--lenient", action="store_true", help="leave out directives that are not known"
     )
+    server.add_argument(
+        "--workers", type=_workers, metavar="N",
+        help="processes that answer; overrides multisocket (1)",
+    )  # fmt: skip
     server.add_argument("-quiet", "--quiet", action="store_true", help="no greeting")
     server.add_argument("-pidfile", "--pidfile", metavar="FILE", help="write the process ID there")
     server.add_argument(
@@ -96,6 +105,12 @@ def _parser() -> argparse.ArgumentParser:
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
+    return int(text)
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"expected 1 to {MAX_WORKERS} workers, got {text!r}")
     return int(text)
 
 
@@ -151,35 +166,118 @@ def serve(options: argparse.Namespace) -> int:
         plan = _plan(options)
         for warning in plan.warnings:
             log.warning("%s", warning)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_serve(plan, options))
+        processes = options.workers or workers.wanted(plan)
+        sockets = open_sockets(plan, processes)
+        if processes == 1:
+            return _run(_serve(plan, sockets[0], options))
+        return _serve_by_workers(plan, sockets, options)
     except START_ERRORS as error:
         return _fail(error)
 
 
-async def _serve(plan: Plan, options: argparse.Namespace) -> int:
-    rng = SystemRandom()
-    sources = Sources(
+def _serve_by_workers(plan: Plan, sockets: list[Sockets], options: argparse.Namespace) -> int:
+    ports = sockets[0].ports()
+    links = workers.open_links(len(sockets))
+    number = workers.fork(links, sockets)
+    if number is None:
+        return _run(_oversee(plan, ports, [link for link, _ in links], options))
+    # The terminal's Ctrl-C goes to all; only the overseer decides when a worker ends.
+    for told in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(told, signal.SIG_IGN)
+    status = 1
+    try:
+        status = _run(_work(plan, sockets[number], links[number][1]))
+    finally:
+        logging.shutdown()
+        os._exit(status)  # what is left of the parent's stack is not ours to unwind
+
+
+def _run(main: Coroutine[object, object, int]) -> int:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(main)
+
+
+def _sources(
+    options: argparse.Namespace, relay: Callable[[int, Cluster], Sink] | None = None
+) -> Sources:
+    return Sources(
         manifests=tuple(options.manifests),
         service_cidrs=tuple(options.service_cidr.split(",")) if options.service_cidr else (),
         kubeconfig_file=options.kubeconfig,
-        rng=rng,
+        rng=SystemRandom(),
+        relay=relay,
     )
-    app = App(plan, sources, rng)
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    # As in CoreDNS: HUP is nobody's business, for a terminal that closes must not stop a server.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    await app.start()
+
+
+async def _serve(plan: Plan, sockets: Sockets, options: argparse.Namespace) -> int:
+    """One process that does everything."""
+    app = App(plan, _sources(options), SystemRandom(), sockets)
+    told = _told_to_stop()
+    try:
+        await app.start()
+    finally:
+        sockets.close()
     _announce(plan, app, options)
     await told.wait()
-    # A second signal does not wait for the lameduck.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: os._exit(2))
+    _stop_at_once_when_told_again()
     await app.stop()
     return 0
+
+
+async def _oversee(
+    plan: Plan,
+    ports: dict[tuple[str, int], int],
+    links: list[socket.socket],
+    options: argparse.Namespace,
+) -> int:
+    """The process that watches for the workers."""
+    overseer = workers.Overseer(links)
+    app = App(plan, _sources(options, overseer.relay), SystemRandom(), None)
+    app.ports = ports
+    app.refresh = lambda: overseer.counters(app.blocks)
+    told = _told_to_stop()
+    await overseer.start()
+    try:
+        await app.start()
+        _announce(plan, app, options)
+        ends = [asyncio.ensure_future(event.wait()) for event in (told, overseer.lost)]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+        _stop_at_once_when_told_again()
+        app.stopping = True
+        if told.is_set() and app.lameduck:
+            log.info("stopping in %g s", app.lameduck)
+            await asyncio.sleep(app.lameduck)
+    finally:
+        await overseer.stop()
+        app.stopping = False
+        await app.stop(linger=False)
+    return int(overseer.lost.is_set())
+
+
+async def _work(plan: Plan, sockets: Sockets, link: socket.socket) -> int:
+    """One of the processes that answer."""
+    sources = workers.ToldSources()
+    app = App(plan, sources, SystemRandom(), sockets)
+    app.serves_admin = False
+    await workers.work(link, sources, app)
+    return 0
+
+
+def _told_to_stop() -> asyncio.Event:
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    # As in CoreDNS: HUP is nobody's business, for a terminal that closes must not stop a server.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    return told
+
+
+def _stop_at_once_when_told_again() -> None:
+    """A second signal does not wait for the lameduck."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, lambda: os._exit(2))
 
 
 def _announce(plan: Plan, app: App, options: argparse.Namespace) -> None:

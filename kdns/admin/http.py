@@ -118,7 +118,8 @@ def _open(family: int, place: tuple[str | int | bytes, ...]) -> socket.socket:
 
 def _handler(route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(_: web.Request) -> web.Response:
-        reply: HttpReply = route()
+        said = route()
+        reply: HttpReply = said if isinstance(said, HttpReply) else await said
         return web.Response(
             status=reply.status,
             body=reply.body,

@@ -148,6 +148,11 @@ class Resource(enum.Enum):
         return _TYPES[self].__name__
 
     @property
+    def type(self) -> "type[Object]":
+        """The struct of one object."""
+        return _TYPES[self]
+
+    @property
     def api_version(self) -> str:
         """The `apiVersion` of one object."""
         return "discovery.k8s.io/v1" if self is Resource.ENDPOINTSLICES else "v1"

@@ -7,10 +7,11 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from random import Random
 
 from kdns.cluster.reflector import Reflector
+from kdns.cluster.sink import Sink
 from kdns.cluster.state import Cluster
 from kdns.kube.client import ApiClient
 from kdns.kube.credentials import Connection, endpoint, in_cluster
@@ -26,6 +27,7 @@ class Sources:
 
     manifests: files and folders that stand in for every API server; empty for none.
     kubeconfig_file: takes the place of what the Corefile says about the API server.
+    relay: the Sink that is fed in place of a cluster, given its number and itself.
     """
 
     def __init__(
@@ -36,12 +38,14 @@ class Sources:
         kubeconfig_file: str | None = None,
         environ: Mapping[str, str] = os.environ,
         rng: Random,
+        relay: Callable[[int, Cluster], Sink] | None = None,
     ) -> None:
         self._manifests = manifests
         self._service_cidrs = service_cidrs
         self._kubeconfig_file = kubeconfig_file
         self._environ = environ
         self._rng = rng
+        self._relay = relay
         self._clusters: dict[SourceSettings, Cluster] = {}
         self._tasks: list[asyncio.Task[object]] = []
         self._stopping = asyncio.Event()
@@ -59,14 +63,15 @@ class Sources:
 
         Raises ManifestError and CredentialsError; what happens later is logged, and tried again.
         """
-        for settings, cluster in self._clusters.items():
+        for number, (settings, cluster) in enumerate(self._clusters.items()):
+            sink: Sink = self._relay(number, cluster) if self._relay else cluster
             if self._manifests:
-                manifests = self._read_manifests(settings, cluster)
-                self._spawn(manifests.watch(cluster, self._stopping), "manifests")
+                manifests = self._read_manifests(settings, sink)
+                self._spawn(manifests.watch(sink, self._stopping), "manifests")
             else:
                 connection = await self._connect(settings)
                 log.info("watching %s", connection.server)
-                self._spawn(self._follow(connection, settings, cluster), connection.server)
+                self._spawn(self._follow(connection, settings, sink), connection.server)
 
     async def close(self) -> None:
         """Follow nothing any more. The clusters keep the state that they have."""
@@ -81,7 +86,7 @@ class Sources:
         task.add_done_callback(_tell_of_the_end)
         self._tasks.append(task)
 
-    def _read_manifests(self, settings: SourceSettings, cluster: Cluster) -> Manifests:
+    def _read_manifests(self, settings: SourceSettings, sink: Sink) -> Manifests:
         selectors = {resource: (labels, fields) for resource, labels, fields in settings.selectors}
         manifests = Manifests(
             self._manifests,
@@ -89,7 +94,7 @@ class Sources:
             selectors=selectors,
             resources=settings.resources,
         )
-        manifests.apply_to(cluster)
+        manifests.apply_to(sink)
         return manifests
 
     async def _connect(self, settings: SourceSettings) -> Connection:
@@ -101,16 +106,14 @@ class Sources:
             return endpoint(settings.endpoint, *(settings.tls or ()))
         return in_cluster(self._environ)
 
-    async def _follow(
-        self, connection: Connection, settings: SourceSettings, cluster: Cluster
-    ) -> None:
+    async def _follow(self, connection: Connection, settings: SourceSettings, sink: Sink) -> None:
         selected = {resource: (labels, fields) for resource, labels, fields in settings.selectors}
         async with ApiClient(connection) as client, asyncio.TaskGroup() as group:
             for resource in sorted(settings.resources, key=lambda r: r.value):
                 labels, fields = selected[resource]
                 reflector = Reflector(
                     resource,
-                    cluster,
+                    sink,
                     self._rng,
                     label_selector=str(labels),
                     field_selector=str(fields),

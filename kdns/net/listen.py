@@ -70,24 +70,25 @@ def bind_pair(
     raise AssertionError("the last try returns or raises")
 
 
-def bind_all(host: str, port: int = 0) -> list[socket.socket]:
+def bind_all(host: str, port: int = 0, *, reuse_port: bool = False) -> list[socket.socket]:
     """The UDP sockets of `host`, and then its TCP socket, all on one port. Raises ListenError.
 
     Every address of the host ("" or "::") takes a UDP socket for each address family, so that
     what comes in on one is of one family; a host without IPv6 has the IPv4 socket alone.
     """
     if host not in {"", _ANY6}:
-        return list(bind_pair(host, port))
+        return list(bind_pair(host, port, reuse_port=reuse_port))
     for last in (False,) * (_PAIR_TRIES - 1) + (True,):
-        udp, tcp = bind_pair("", port)
+        udp, tcp = bind_pair("", port, reuse_port=reuse_port)
         if udp.family != socket.AF_INET6:
             return [udp, tcp]
         bound = udp.getsockname()[1]
         udp.close()
         udp4 = None
         try:
-            udp4 = bind_udp(_ANY4, bound, reuse_port=False)
-            udp6 = _open(socket.AF_INET6, socket.SOCK_DGRAM, (_ANY6, bound), False, v6only=True)
+            udp4 = bind_udp(_ANY4, bound, reuse_port=reuse_port)
+            any6 = (_ANY6, bound)
+            udp6 = _open(socket.AF_INET6, socket.SOCK_DGRAM, any6, reuse_port, v6only=True)
         except OSError as error:
             for sock in (udp4, tcp):
                 if sock is not None:

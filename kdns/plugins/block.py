@@ -22,6 +22,14 @@ class Counters:
     responses: dict[tuple[int, str], int] = field(default_factory=dict)
     panics: int = 0
 
+    def add(self, other: "Counters") -> None:
+        """Add what another process has counted."""
+        for request, times in other.requests.items():
+            self.requests[request] = self.requests.get(request, 0) + times
+        for response, times in other.responses.items():
+            self.responses[response] = self.responses.get(response, 0) + times
+        self.panics += other.panics
+
     def count(self, request: RequestKey, response: tuple[int, str], times: int) -> None:
         """Count `times` queries that were answered alike. response: (rcode, directive)."""
         if request[2] > MAX_COUNTED_TYPE:

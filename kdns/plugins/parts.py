@@ -27,7 +27,7 @@ class HttpReply(NamedTuple):
     content_type: str = "text/plain; charset=utf-8"
 
 
-Route = Callable[[], HttpReply]
+Route = Callable[[], HttpReply | Awaitable[HttpReply]]
 
 
 class Timer(Protocol):

@@ -23,6 +23,7 @@ from kdns.plugins import (
     log,
     loop,
     minimal,
+    multisocket,
     nsid,
     prometheus,
     ready,
@@ -34,6 +35,7 @@ from kdns.plugins.configured import Configured, Plugin
 ENTRY_POINTS = "kdns.plugins"
 
 BUILT_IN = (
+    Plugin("multisocket", multisocket.parse),
     Plugin("reload", unfinished.parse_reload),
     Plugin("nsid", nsid.parse),
     Plugin("bufsize", bufsize.parse),
@@ -66,7 +68,6 @@ OF_COREDNS = [
     "https3",
     "tls",
     "timeouts",
-    "multisocket",
     "debug",
     "trace",
     "pprof",

@@ -1,0 +1,82 @@
+"""Several processes that answer as one."""
+
+import re
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import dns.message
+import dns.query
+import pytest
+
+from kdns.testing.apiserver import ApiServer
+from tests.scenarios.test_scenario_apiserver import SHOP, ask, service, until
+from tests.serving import serving
+
+COREFILE = """. {{
+    bind 127.0.0.1
+    prometheus 127.0.0.1:{port}
+    kubernetes cluster.local {{
+        endpoint {endpoint}
+    }}
+}}
+"""
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def counted(port: int, metric: str) -> int:
+    """The sum of a metric's samples."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
+        text = page.read().decode()
+    return int(sum(map(float, re.findall(rf"^{metric}{{.*}} (.*)$", text, re.MULTILINE))))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+async def test_metrics_are_of_the_whole_to_the_query(tmp_path: Path, workers: int) -> None:
+    import asyncio
+
+    async with ApiServer() as api:
+        objects: list[dict[str, Any]] = [SHOP, service("cart", "10.96.0.20")]
+        api.load(objects)
+        path = tmp_path / "Corefile"
+        metrics = free_port()
+        path.write_text(COREFILE.format(port=metrics, endpoint=api.url))
+        with serving(path, "--workers", str(workers)) as server:
+            await api.watching("services")
+            await asyncio.to_thread(until, server.port, "cart.shop", ["10.96.0.20"])
+            before = await asyncio.to_thread(counted, metrics, "coredns_dns_requests_total")
+            for number in range(200):
+                name = "cart.shop" if number % 2 else f"none-{number % 7}.shop"
+                await asyncio.to_thread(ask, server.port, name)
+            query = dns.message.make_query("cart.shop.svc.cluster.local", "A")
+            for _ in range(20):
+                await asyncio.to_thread(dns.query.tcp, query, "127.0.0.1", 10, server.port)
+            after = await asyncio.to_thread(counted, metrics, "coredns_dns_requests_total")
+            replies = await asyncio.to_thread(counted, metrics, "coredns_dns_responses_total")
+            assert after - before == 220
+            assert replies == after
+            # What is created later is known to every worker: 20 sockets ask, 20 are told.
+            api.create(service("new", "10.96.0.21"))
+            for _ in range(20):
+                await asyncio.to_thread(until, server.port, "new.shop", ["10.96.0.21"])
+            told = await asyncio.to_thread(server.stop)
+            assert server.process.returncode == 0, told
+            assert "Traceback" not in told
+
+
+def test_multisocket_says_how_many(tmp_path: Path) -> None:
+    path = tmp_path / "Corefile"
+    path.write_text(". {\n bind 127.0.0.1\n multisocket 2\n whoami\n}\n")
+    with serving(path) as server:
+        query = dns.message.make_query("who.am.i", "A")
+        reply = dns.query.udp(query, "127.0.0.1", port=server.port, timeout=10)
+        assert str(reply.additional[0][0]) == "127.0.0.1"
+        told = server.stop()
+        assert server.process.returncode == 0, told
