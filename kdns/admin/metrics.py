@@ -2,15 +2,23 @@
 
 import platform
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 import kdns
 from kdns.plugins.block import Block
 from kdns.plugins.parts import HttpReply
+from kdns.telemetry.histogram import OCTETS, SECONDS, Histogram
 from kdns.wire import iana
 
 COUNTED_TYPES = frozenset(
@@ -37,6 +45,44 @@ class BlockCollector(Collector):
         build.add_metric((f"kdns-{kdns.__version__}", "", python), 1)
         yield build
         yield from self._traffic()
+
+    def _sizes_and_durations(self) -> Iterable[Metric]:
+        durations = HistogramMetricFamily(
+            "coredns_dns_request_duration_seconds",
+            "Seconds from a query's arrival to its reply.",
+            labels=("server", "zone", "view"),
+        )
+        asked = HistogramMetricFamily(
+            "coredns_dns_request_size_bytes",
+            "Octets of queries.",
+            labels=("server", "zone", "view", "proto"),
+        )
+        answered = HistogramMetricFamily(
+            "coredns_dns_response_size_bytes",
+            "Octets of replies.",
+            labels=("server", "zone", "view", "proto"),
+        )
+        do = CounterMetricFamily(
+            "coredns_dns_do_requests",
+            "Queries with the DO bit set.",
+            labels=("server", "zone", "view"),
+        )
+        for block in self._blocks():
+            if not block.counted:
+                continue
+            labels = (block.label, block.zones[0], "")
+            counters = block.counters
+            histogram = counters.durations
+            durations.add_metric(labels, _buckets(SECONDS, histogram), histogram.sum)
+            do.add_metric(labels, counters.do_requests)
+            for family, sizes in (
+                (asked, counters.request_sizes),
+                (answered, counters.response_sizes),
+            ):
+                for proto, histogram in sizes.items():
+                    buckets = _buckets(OCTETS, histogram)
+                    family.add_metric((*labels, proto), buckets, histogram.sum)
+        yield from (durations, asked, answered, do)
 
     def _traffic(self) -> Iterable[Metric]:
         requests = CounterMetricFamily(
@@ -66,11 +112,18 @@ class BlockCollector(Collector):
                 responses.add_metric((block.label, zone, "", iana.rcode_text(rcode), by), count)
         yield requests
         yield responses
+        yield from self._sizes_and_durations()
         total = CounterMetricFamily(
             "coredns_panics", "Counter of queries that made a directive fail."
         )
         total.add_metric((), panics)
         yield total
+
+
+def _buckets(bounds: tuple[float, ...], histogram: Histogram) -> list[tuple[str, float]]:
+    """Cumulative counts by upper bound, the last one being +Inf."""
+    texts = [*map(floatToGoString, bounds), "+Inf"]
+    return list(zip(texts, accumulate(map(float, histogram.counts)), strict=True))
 
 
 def metrics_route(blocks: Callable[[], Iterable[Block]]) -> Callable[[], HttpReply]:

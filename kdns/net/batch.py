@@ -17,6 +17,7 @@ import socket
 import sys
 from array import array
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, Final, cast
 
 import cffi
@@ -27,6 +28,7 @@ from kdns.net.udp import UdpListener
 from kdns.plugins.hot import Entry, Table
 from kdns.plugins.peer import Answerer, Peer
 from kdns.plugins.pending import Pending
+from kdns.telemetry.histogram import SECONDS
 
 SLOTS: Final = 64
 _BATCHES: Final = 4
@@ -73,7 +75,7 @@ class BatchedUdpListener(UdpListener):
     def __init__(self, sock: socket.socket, answer: Answerer, table: Table) -> None:
         super().__init__(sock, answer)
         self._lib: Any = _ffi.dlopen(None)
-        self._table = table
+        self._seconds = table.seconds
         self._get = table.entries.get
         # The same, for a batch that is all hot: None is looked for once, not at each datagram.
         self._look = cast("Callable[[bytes], Entry]", self._get)
@@ -99,7 +101,11 @@ class BatchedUdpListener(UdpListener):
             if count <= 0:
                 # -1 is EAGAIN, or an ICMP error about an earlier reply; the next read is fine.
                 return
+            began = perf_counter()
+            hot = self.hits
             self._answer_batch(count)
+            # All of a batch come and go together: each of its answers took as long as the batch.
+            self._seconds.observe(SECONDS, perf_counter() - began, self.hits - hot)
             if count < SLOTS:
                 return
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kdns.plugins.chain import Handler, Request, refuse
+from kdns.telemetry.histogram import OCTETS, SECONDS, Histogram
 from kdns.wire.reply import MAX_UDP_SIZE, OUR_UDP_SIZE, Reply
 
 RequestKey = tuple[str, int, int]
@@ -21,6 +22,11 @@ class Counters:
     requests: dict[RequestKey, int] = field(default_factory=dict)
     responses: dict[tuple[int, str], int] = field(default_factory=dict)
     panics: int = 0
+    do_requests: int = 0
+    durations: Histogram = field(default_factory=lambda: Histogram.of(SECONDS))
+    request_sizes: dict[str, Histogram] = field(default_factory=dict)
+    """By transport; octets."""
+    response_sizes: dict[str, Histogram] = field(default_factory=dict)
 
     def add(self, other: "Counters") -> None:
         """Add what another process has counted."""
@@ -29,6 +35,23 @@ class Counters:
         for response, times in other.responses.items():
             self.responses[response] = self.responses.get(response, 0) + times
         self.panics += other.panics
+        self.do_requests += other.do_requests
+        self.durations.add(other.durations)
+        for mine, theirs in (
+            (self.request_sizes, other.request_sizes),
+            (self.response_sizes, other.response_sizes),
+        ):
+            for proto, sizes in theirs.items():
+                mine.setdefault(proto, Histogram.of(OCTETS)).add(sizes)
+
+    def measure(self, proto: str, request: int, response: int, times: int, *, do: bool) -> None:
+        """Count the octets of `times` queries and replies. do: the queries had the DO bit."""
+        self.do_requests += times if do else 0
+        for sizes, octets in ((self.request_sizes, request), (self.response_sizes, response)):
+            histogram = sizes.get(proto)
+            if histogram is None:
+                histogram = sizes[proto] = Histogram.of(OCTETS)
+            histogram.observe(OCTETS, octets, times)
 
     def count(self, request: RequestKey, response: tuple[int, str], times: int) -> None:
         """Count `times` queries that were answered alike. response: (rcode, directive)."""

@@ -17,6 +17,7 @@ from kdns.plugins.chain import Outcome, Request
 from kdns.plugins.hot import HotAnswers, Prepared, Table, orders
 from kdns.plugins.peer import Peer
 from kdns.plugins.pending import Pending
+from kdns.telemetry.histogram import SECONDS
 from kdns.wire import iana, name
 from kdns.wire.errors import WireError
 from kdns.wire.iana import Rcode
@@ -35,7 +36,7 @@ class Dispatcher:
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
+        self.monotonic = monotonic
         self._zones: dict[bytes, Block] = {}
         self.hot = HotAnswers()
         self.tables: list[Table] = []
@@ -60,6 +61,7 @@ class Dispatcher:
         self, wire: bytes, peer: Peer, table: Table | None
     ) -> bytes | None | Pending[bytes | None]:
         """Answer a message that is not hot; what comes of it may be, in `table`, from now on."""
+        started = self.monotonic()
         try:
             query = read_query(wire)
         except WireError as error:
@@ -68,7 +70,7 @@ class Dispatcher:
         if table is not None:
             prepared = self.hot.get(_question(query))
             if prepared is not None:
-                made = self._make(prepared, wire, query, table)
+                made = self._make(prepared, wire, query, table, started)
                 if made is not None:
                     return made
         block = self.find(query)
@@ -79,9 +81,11 @@ class Dispatcher:
         if block is None:
             self.unserved += 1
             return self._write(_NOBODY, query, peer, Reply(Rcode.REFUSED))
-        return self._answer(block, Request(query, peer), table, wire)
+        return self._answer(block, Request(query, peer), table, wire, started)
 
-    def _make(self, prepared: Prepared, wire: bytes, query: Query, table: Table) -> bytes | None:
+    def _make(
+        self, prepared: Prepared, wire: bytes, query: Query, table: Table, started: float
+    ) -> bytes | None:
         """The reply to `query` from what is prepared; None where it is more than may be sent."""
         block = prepared.block
         body = prepared.bodies[prepared.used % len(prepared.bodies)]
@@ -90,7 +94,10 @@ class Dispatcher:
         prepared.used += 1
         if block.counted:
             asked = (table.proto, table.family, query.qtype)
-            block.counters.count(asked, (prepared.rcode, prepared.by), 1)
+            counters = block.counters
+            counters.count(asked, (prepared.rcode, prepared.by), 1)
+            counters.measure(table.proto, query.size, len(body) + 2, 1, do=query.do)
+            counters.durations.observe(SECONDS, self.monotonic() - started)
         if _is_plain(query):
             table.put(wire[2:], prepared)
             return wire[:2] + body
@@ -123,9 +130,13 @@ class Dispatcher:
         return block.handler(request)
 
     def _answer(
-        self, block: Block, request: Request, table: Table | None, wire: bytes
+        self,
+        block: Block,
+        request: Request,
+        table: Table | None,
+        wire: bytes,
+        started: float,
     ) -> bytes | Pending[bytes | None]:
-        started = self._monotonic() if block.observers else 0.0
         outcome = self._ask(block, request)
         if isinstance(outcome, Pending):
             return outcome.then(
@@ -155,7 +166,9 @@ class Dispatcher:
             records = count * (12 + len(rotated.rdatas[0]))
             after = len(body) - _opt_size(query, reply)
             bodies = orders(body, after - records, after, count)
-        prepared = Prepared(bodies, reply.depends, block, query.qtype, reply.rcode, reply.by)
+        prepared = Prepared(
+            bodies, reply.depends, block, query.qtype, reply.rcode, reply.by, do=query.do
+        )
         self.hot.put(_question(query), prepared)
         if _is_plain(query):
             table.put(wire[2:], prepared)
@@ -183,18 +196,22 @@ class Dispatcher:
             reply = self._failed(block, request, error)
             wire = self._write(block, request.query, request.peer, reply)
         if block.counted:
-            self._count(block, request, reply)
+            self._count(block, request, reply, len(wire), started)
         for observe in block.observers:
             try:
-                observe(request, reply, len(wire), self._monotonic() - started)
+                observe(request, reply, len(wire), self.monotonic() - started)
             except Exception:
                 log.exception("%r was answered, but could not be told of", request.query)
         return wire
 
-    def _count(self, block: Block, request: Request, reply: Reply) -> None:
-        peer = request.peer
-        asked = (peer.proto, 2 if ":" in peer.host else 1, request.query.qtype)
-        block.counters.count(asked, (reply.rcode, reply.by), 1)
+    def _count(
+        self, block: Block, request: Request, reply: Reply, size: int, started: float
+    ) -> None:
+        peer, query, counters = request.peer, request.query, block.counters
+        asked = (peer.proto, 2 if ":" in peer.host else 1, query.qtype)
+        counters.count(asked, (reply.rcode, reply.by), 1)
+        counters.measure(peer.proto, query.size, size, 1, do=query.do)
+        counters.durations.observe(SECONDS, self.monotonic() - started)
 
     def _write(self, block: Block, query: Query, peer: Peer, reply: Reply) -> bytes:
         if query.edns is not None and _asks_nsid(query):
@@ -258,10 +275,11 @@ _NOBODY = Block(())
 class Front:
     """The Answerer of one listener: hot answers first. UDP in batches looks them up itself."""
 
-    __slots__ = ("_answer", "_get", "table")
+    __slots__ = ("_answer", "_get", "_monotonic", "table")
 
     def __init__(self, dispatcher: Dispatcher, table: Table) -> None:
         self.table = table
+        self._monotonic = dispatcher.monotonic
         self._get = table.entries.get
         self._answer = dispatcher.answer
 
@@ -270,9 +288,12 @@ class Front:
         entry = self._get(wire[2:])
         if entry is None:
             return self._answer(wire, peer, self.table)
+        began = self._monotonic()
         entry.hits += 1
         bodies = entry.prepared.bodies
-        return wire[:2] + bodies[entry.hits % len(bodies)]
+        reply = wire[:2] + bodies[entry.hits % len(bodies)]
+        self.table.seconds.observe(SECONDS, self._monotonic() - began)
+        return reply
 
 
 class FamilyFront:

@@ -19,6 +19,7 @@ from itertools import islice
 
 from kdns.plugins.block import Block
 from kdns.plugins.peer import Proto
+from kdns.telemetry.histogram import SECONDS, Histogram
 
 MAX_ENTRIES = 131_072
 """Entries of one table; 100,000 names that are all in use fit."""
@@ -46,7 +47,18 @@ class Prepared:
     bodies: in as many orders as are prepared; each begins with the flags.
     """
 
-    __slots__ = ("block", "bodies", "by", "depends", "key", "places", "qtype", "rcode", "used")
+    __slots__ = (
+        "block",
+        "bodies",
+        "by",
+        "depends",
+        "do",
+        "key",
+        "places",
+        "qtype",
+        "rcode",
+        "used",
+    )
 
     def __init__(
         self,
@@ -56,6 +68,8 @@ class Prepared:
         qtype: int,
         rcode: int,
         by: str,
+        *,
+        do: bool = False,
     ) -> None:
         self.bodies = bodies
         self.depends = depends
@@ -63,18 +77,33 @@ class Prepared:
         self.qtype = qtype
         self.rcode = rcode
         self.by = by
+        self.do = do
         self.key: object = None
         self.places: list[tuple[Table, bytes]] = []
         self.used = 0
 
 
 class Entry:
-    """A Prepared as one listener sends it. `hits` counts uses that are not in the metrics yet."""
+    """A Prepared as one listener sends it. `hits` counts uses that are not in the metrics yet.
 
-    __slots__ = ("address", "addresses", "hits", "marked", "orders", "pins", "prepared", "size")
+    asked: octets of the query; size: octets of the reply after its ID.
+    """
 
-    def __init__(self, prepared: Prepared, pin: Pin) -> None:
+    __slots__ = (
+        "address",
+        "addresses",
+        "asked",
+        "hits",
+        "marked",
+        "orders",
+        "pins",
+        "prepared",
+        "size",
+    )
+
+    def __init__(self, prepared: Prepared, pin: Pin, asked: int) -> None:
         self.prepared = prepared
+        self.asked = asked
         pinned = [pin(body) for body in prepared.bodies]
         self.addresses = [address for address, _ in pinned]
         self.pins = [kept for _, kept in pinned]
@@ -98,6 +127,8 @@ class Table:
         self.proto = proto
         self.family = family
         self.entries: dict[bytes, Entry] = {}
+        self.seconds = Histogram.of(SECONDS)
+        """How long hot answers took that are not in the metrics yet; shared out as they are."""
         self._pin = pin
         self._limit = limit
 
@@ -106,7 +137,7 @@ class Table:
         if len(self.entries) >= self._limit:
             self._sweep()
         if key not in self.entries:
-            self.entries[key] = Entry(prepared, self._pin)
+            self.entries[key] = Entry(prepared, self._pin, len(key) + 2)
             prepared.places.append((self, key))
 
     def drop(self, key: bytes) -> None:
@@ -126,9 +157,13 @@ class Table:
         if hits:
             entry.marked = True
             prepared = entry.prepared
+            counters = prepared.block.counters
             if prepared.block.counted:
                 asked = (self.proto, self.family, prepared.qtype)
-                prepared.block.counters.count(asked, (prepared.rcode, prepared.by), hits)
+                counters.count(asked, (prepared.rcode, prepared.by), hits)
+                size = entry.size + 2
+                counters.measure(self.proto, entry.asked, size, hits, do=prepared.do)
+                counters.durations.add(self.seconds.take(hits))
 
     def _sweep(self) -> None:
         """Second chance: what was used since the last sweep goes to the end, the rest goes."""

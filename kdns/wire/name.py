@@ -142,13 +142,14 @@ def is_below(name: bytes, ancestor: bytes) -> bool:
 def read(wire: bytes, position: int) -> tuple[bytes, int]:
     """The name that starts at `position` of a message, pointers followed, and where it ends.
 
-    RFC 1035, section 4.1.4: a pointer leads to a *prior* name, so behind the header and to before
-    the run of labels that it closes: a loop cannot exist. Every step is bounded while walking, 255
-    octets and MAX_POINTERS in all, whatever the message repeats. Raises WireError.
+    RFC 1035, section 4.1.4: a pointer leads to a *prior* name, so behind the header, and what is
+    read there ends before the labels that the pointer closes: a loop cannot exist. Every step is
+    bounded while walking, 255 octets and MAX_POINTERS in all, whatever the message repeats.
+    Raises WireError.
     """
     head = b""
     end = pointers = 0
-    run = position
+    run, behind = position, len(wire)
     # Where the root's zero may stand at the latest.
     last = position + MAX_NAME - 1
     try:
@@ -156,18 +157,19 @@ def read(wire: bytes, position: int) -> tuple[bytes, int]:
             if length <= MAX_LABEL:
                 position += length + 1
                 if position > last:
-                    raise WireError(f"name longer than {MAX_NAME} octets")
+                    raise WireError(f"name longer than {MAX_NAME} octets, or over its own pointer")
             elif length < 0xC0:
                 raise WireError(f"label type {length >> 6:02b} at {position} is unknown")
             else:
                 target = (length & 0x3F) << 8 | wire[position + 1]
                 pointers += 1
-                if not _HEADER <= target < run or pointers > MAX_POINTERS:
+                if not _HEADER <= target < run or position + 2 > behind or pointers > MAX_POINTERS:
                     raise WireError(f"compression pointer at {position} leads to no prior name")
                 end = end or position + 2
                 head += wire[run:position]
+                behind = run
                 run = position = target
-                last = target + MAX_NAME - 1 - len(head)
+                last = min(behind, target + MAX_NAME - len(head)) - 1
     except IndexError:
         raise WireError("name runs past the end of its message") from None
     position += 1

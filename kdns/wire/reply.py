@@ -176,13 +176,14 @@ class _Writer:
     ) -> bool:
         """Append these sets; False, with what fits kept, when they are too many.
 
-        With `whole_sets` a set that does not fit whole is left out whole.
+        With `whole_sets` a set that does not fit whole is left out whole. After False nothing more
+        may be written: `_offsets` still holds the names of what was taken back.
         """
         for rrset in rrsets:
             mark, count = len(self._out), self._counts[section]
             if not self._add(rrset, section):
                 if whole_sets:
-                    self._forget_after(mark)
+                    del self._out[mark:]
                     self._counts[section] = count
                 return False
         return True
@@ -215,7 +216,7 @@ class _Writer:
                 out += _RR_HEAD.pack(rtype, rclass, ttl, 0)
                 self._put_rdata(rtype, rdata)
             if len(out) > self._limit:
-                self._forget_after(mark)
+                del out[mark:]
                 return False
             self._counts[section] += 1
         return True
@@ -278,8 +279,3 @@ class _Writer:
                 return
             offsets[suffix] = base + position
             position += length + 1
-
-    def _forget_after(self, mark: int) -> None:
-        del self._out[mark:]
-        for key in [key for key, offset in self._offsets.items() if offset >= mark]:
-            del self._offsets[key]
