@@ -220,8 +220,16 @@ class Status(_Struct, frozen=True):
     metadata: ListMeta = ListMeta()
 
 
-class _Identity(_Struct, frozen=True):
-    metadata: Meta
+class Identity(_Struct, frozen=True):
+    """The part of `metadata` that says which object, and which state of it."""
+
+    name: str
+    namespace: str = ""
+    resource_version: str = ""
+
+
+class _Identified(_Struct, frozen=True):
+    metadata: Identity
 
 
 class _Versioned(_Struct, frozen=True):
@@ -234,7 +242,7 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _list = msgspec.json.Decoder(ObjectList)
 _event = msgspec.json.Decoder(WatchEvent)
 _status = msgspec.json.Decoder(Status)
-_identity = msgspec.json.Decoder(_Identity)
+_identity = msgspec.json.Decoder(_Identified)
 _versioned = msgspec.json.Decoder(_Versioned)
 
 
@@ -270,7 +278,7 @@ def decode_object(resource: Resource, raw: bytes | msgspec.Raw) -> Object:
         raise ObjectError(f"{resource.kind} {_name(raw)}: {error}") from error
 
 
-def decode_meta(raw: bytes | msgspec.Raw) -> Meta:
+def decode_identity(raw: bytes | msgspec.Raw) -> Identity:
     """Only the metadata of an object of any kind, for one whose other fields are of no interest.
 
     Raises ObjectError when there is none, or no name in it.
@@ -310,10 +318,10 @@ def _name(raw: bytes | msgspec.Raw) -> str:
 
 def _name_in(value: Any) -> str:
     try:
-        return _written(msgspec.convert(value, _Identity).metadata)
+        return _written(msgspec.convert(value, _Identified).metadata)
     except _UNREADABLE:
         return "without a name"
 
 
-def _written(meta: Meta) -> str:
+def _written(meta: Identity) -> str:
     return f"{meta.namespace}/{meta.name}" if meta.namespace else meta.name

@@ -41,13 +41,14 @@ import msgspec
 from kdns.cluster.errors import ObjectError
 from kdns.cluster.objects import (
     EventType,
+    Identity,
     Meta,
     Resource,
     Status,
     WatchEvent,
     decode_event,
+    decode_identity,
     decode_list,
-    decode_meta,
     decode_object,
     decode_resource_version,
     decode_status,
@@ -240,17 +241,11 @@ class Reflector:
         try:
             obj = decode_object(self.resource, raw)
         except ObjectError as error:
+            # Not among the keys: the sweep ends what it had, as if it had never been.
             self._on_bad_object(str(error))
-            self._keep_listed(raw)
             return
         self._keys.add(_key(obj.metadata))
         self._sink.apply(self.resource, obj)
-
-    def _keep_listed(self, raw: msgspec.Raw) -> None:
-        try:
-            self._keys.add(_key(decode_meta(raw)))
-        except ObjectError:
-            return  # reported already; without a name there is nothing to keep
 
     def _end_list(self, version: str) -> None:
         self._version = version
@@ -265,7 +260,7 @@ class Reflector:
             self._advance(decode_resource_version(event.object))
         elif event.type is EventType.DELETED:
             # The object is its last state: whatever is wrong with the rest of it is over.
-            meta = decode_meta(event.object)
+            meta = decode_identity(event.object)
             self._sink.remove(self.resource, _key(meta))
             self._advance(meta.resource_version)
         else:
@@ -275,7 +270,9 @@ class Reflector:
         try:
             obj = decode_object(self.resource, raw)
         except ObjectError as error:
+            # What a fresh list would give: an object that cannot be read owns no names.
             self._on_bad_object(str(error))
+            self._sink.remove(self.resource, _key(decode_identity(raw)))
             self._advance(decode_resource_version(raw))
             return
         self._sink.apply(self.resource, obj)
@@ -327,7 +324,7 @@ class Reflector:
         )
 
 
-def _key(meta: Meta) -> Key:
+def _key(meta: Meta | Identity) -> Key:
     return meta.namespace, meta.name
 
 

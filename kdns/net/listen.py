@@ -14,6 +14,9 @@ _log = logging.getLogger("kdns.net")
 
 _BACKLOG: Final = 1024
 _PAIR_TRIES: Final = 64
+_SO_RCVBUFFORCE: Final = 33
+_QUEUE: Final = 4 << 20
+"""Octets that a UDP socket may hold unread; with the kernel's own, some 5,000 queries."""
 _ANY4: Final = "0.0.0.0"  # noqa: S104 - a DNS server is for everybody who reaches the host
 _ANY6: Final = "::"
 _NO_IPV6: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
@@ -136,6 +139,19 @@ def _resolve(proto: Proto, host: str, port: int) -> tuple[socket.AddressFamily, 
         raise ListenError(errno.EINVAL, f"{proto} {error}") from error
 
 
+def _deepen(sock: socket.socket) -> None:
+    """Have room for the datagrams of a burst, or of a moment in which this process waits its turn.
+
+    Beyond the system's bound where we may (CAP_NET_ADMIN), else as far as it goes.
+    """
+    for option in (_SO_RCVBUFFORCE, socket.SO_RCVBUF):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, option, _QUEUE)
+        except OSError:
+            continue
+        return
+
+
 def _open(
     family: socket.AddressFamily,
     kind: socket.SocketKind,
@@ -150,6 +166,8 @@ def _open(
         if kind == socket.SOCK_STREAM:
             # Connections of the server before us may still be in TIME_WAIT.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        else:
+            _deepen(sock)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:

@@ -50,6 +50,8 @@ NAME = "kubernetes"
 ENDED_PODS = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown"
 """Pods that have ended own no names, though their objects remain."""
 DEFAULT_TTL = 5
+MAX_APEX = 244
+"""Octets of a zone's name that leave room for hostmaster below it."""
 MAX_TTL = 3600
 _DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?")
 
@@ -305,6 +307,10 @@ def parse(directive: Directive, zones: tuple[str, ...]) -> Kubernetes:
     """See configured.Parse."""
     named = [zone for arg in directive.args for zone in expand_zone(arg)]
     settings = Kubernetes(tuple(dict.fromkeys(named)) or zones)
+    for zone in settings.zones:
+        if len(name.from_text(zone)) > MAX_APEX:
+            message = f"kubernetes: zone {zone} is too long for names below it"
+            raise CorefileError.at(directive, message)
     if all(is_reverse(zone) for zone in settings.zones):
         raise CorefileError.at(
             directive, "kubernetes: expected at least one zone that is no reverse zone"

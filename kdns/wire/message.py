@@ -282,10 +282,9 @@ def _expand(wire: bytes, start: int, end: int, rtype: int) -> bytes:
     position = start + before
     parts = [wire[start:position]]
     for _ in range(names):
-        if position >= end:
-            raise WireError("a name in a record's data is cut off")
         target, position = name.read(wire, position)
         parts.append(target)
+    # Also where a name began or ended beyond the data.
     if end - position != after:
         raise WireError(f"data of a {iana.type_text(rtype)} record has the wrong length")
     parts.append(wire[position:end])

@@ -129,10 +129,10 @@ def suffixes(name: bytes) -> list[bytes]:
 
 def is_below(name: bytes, ancestor: bytes) -> bool:
     """Whether `name` is `ancestor` or below it. Both in the same letter case."""
-    surplus = len(name) - len(ancestor)
-    if surplus < 0 or not name.endswith(ancestor):
+    if not name.endswith(ancestor):
         return False
     # The bytes may match in the middle of a label: only a walk along the lengths can tell.
+    surplus = len(name) - len(ancestor)
     position = 0
     while position < surplus:
         position += name[position] + 1

@@ -158,7 +158,7 @@ class _Writer:
     reach: nothing at 0x4000 or beyond (14 bits), and not the root, which is shorter than a pointer.
     """
 
-    __slots__ = ("_counts", "_entered", "_limit", "_offsets", "_out", "_qkey")
+    __slots__ = ("_counts", "_limit", "_offsets", "_out", "_qkey")
 
     def __init__(self, query: Query, limit: int) -> None:
         self._out = bytearray(12)
@@ -168,8 +168,6 @@ class _Writer:
         self._counts = [0, 0, 0]
         self._qkey = query.key
         self._offsets: dict[bytes, int] = {}
-        # Whether it holds the question's suffixes: most replies have no use for them.
-        self._entered = False
 
     def add_section(
         self, rrsets: tuple[RRset, ...], section: int = 0, *, whole_sets: bool = False
@@ -222,9 +220,7 @@ class _Writer:
         return True
 
     def _reference(self, key: bytes) -> bytes:
-        """A name in fewest octets, when it stands in the message already; empty when not yet."""
-        if key == name.ROOT:
-            return key
+        """A pointer to a name that stands in the message already; empty when none can be."""
         offset = self._offsets.get(key)
         return b"" if offset is None else _LENGTH.pack(_POINTER | offset)
 
@@ -251,8 +247,8 @@ class _Writer:
     def _put_name(self, text: bytes) -> None:
         """RFC 1035, section 4.1.4: a name, its longest suffix already written being a pointer."""
         out, offsets = self._out, self._offsets
-        if not self._entered:
-            self._entered = True
+        if self._qkey not in offsets:
+            # Not before: most replies have no use for the question's suffixes.
             self._enter(self._qkey, 12)
         key = text.lower()
         base = len(out)
