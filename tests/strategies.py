@@ -7,7 +7,7 @@ inside labels, names of exactly 255 octets, owners that share a suffix with the 
     label_bytes()             one label, 1 to 63 octets, any octets
     host_names()              names of letters, digits, hyphens and underscores
     names()                   any absolute name, the root and the longest included
-    recased(name)             the same name, letters in any case
+    recased(names)            the same names, letters in any case
     names_near(name)          names that compression meets: it, its ancestors, below it, elsewhere
     edns()                    the OPT of a query
     queries()                 a question as the reader gives it
@@ -66,27 +66,27 @@ def names() -> st.SearchStrategy[bytes]:
     return st.lists(label_bytes(), max_size=8).map(_joined) | edge
 
 
-def recased(of: bytes) -> st.SearchStrategy[bytes]:
-    """The name `of` with each letter's case drawn anew (RFC 4343: still the same name)."""
-
-    def recase(flips: int) -> bytes:
-        return bytes(
-            octet ^ 0x20 if flips >> place & 1 and 65 <= octet & ~0x20 <= 90 else octet
-            for place, octet in enumerate(of)
-        )
-
-    return st.integers(0, 2 ** len(of) - 1).map(recase)
-
-
-@st.composite
-def names_near(draw: st.DrawFn, of: bytes) -> bytes:
-    """Names that compression meets: `of`, an ancestor, a child, a cousin, or one of elsewhere."""
-    ancestor = draw(st.sampled_from(name.suffixes(of)))
-    below = st.lists(label_bytes(), min_size=1, max_size=2).map(
-        lambda labels: _joined([*labels, *name.split(ancestor)])
+def _recase(of: bytes, flips: int) -> bytes:
+    return bytes(
+        octet ^ 0x20 if flips >> place % 64 & 1 and 65 <= octet & ~0x20 <= 90 else octet
+        for place, octet in enumerate(of)
     )
-    found = draw(st.just(of) | st.just(ancestor) | below | names())
-    return draw(recased(found) | st.just(found))
+
+
+def recased(names: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    """Names with each letter's case drawn anew (RFC 4343: still the same names)."""
+    return st.builds(_recase, names, st.integers(0, 2**64 - 1))
+
+
+def names_near(of: bytes) -> st.SearchStrategy[bytes]:
+    """Names that compression meets: `of`, an ancestor, a child, a cousin, or one of elsewhere."""
+    ancestors = st.sampled_from(name.suffixes(of))
+    below = st.builds(
+        lambda labels, ancestor: _joined([*labels, *name.split(ancestor)]),
+        st.lists(label_bytes(), min_size=1, max_size=2),
+        ancestors,
+    )
+    return recased(st.just(of) | ancestors | below | names())
 
 
 def edns(versions: st.SearchStrategy[int] | None = None) -> st.SearchStrategy[Edns]:
@@ -138,45 +138,37 @@ def query_wires() -> st.SearchStrategy[tuple[Query, bytes]]:
     return queries().map(lambda query: (query, wire_of(query)))
 
 
-def _data(rtype: int, targets: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
-    """The data of one record of class IN, its names drawn from `targets`."""
-    short, long = st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)
-    texts = st.lists(st.binary(max_size=20), min_size=1, max_size=3)
-    by_type: dict[int, st.SearchStrategy[bytes]] = {
-        iana.A: st.binary(min_size=4, max_size=4),
-        iana.AAAA: st.binary(min_size=16, max_size=16),
-        iana.MX: st.builds(lambda n, t: struct.pack("!H", n) + t, short, targets),
-        iana.SRV: st.builds(rdata.srv, short, short, short, targets),
-        iana.SOA: st.builds(rdata.soa, targets, targets, long, long, long, long, long),
-        iana.TXT: texts.map(lambda found: rdata.txt(*found)),
-        UNKNOWN_TYPE: st.binary(max_size=40) | st.integers(200, 17_000).map(bytes),
-    }
-    return by_type.get(rtype, targets)
-
-
-_TYPES = (
-    iana.A, iana.A, iana.AAAA, iana.NS, iana.CNAME, iana.PTR, iana.DNAME, iana.MX, iana.SRV,
-    iana.SOA, iana.TXT, UNKNOWN_TYPE,
-)  # fmt: skip
-_ANY_CLASS = (iana.NS, iana.PTR, iana.MX, iana.SOA, iana.TXT, UNKNOWN_TYPE)
-"""Types whose data looks the same in every class."""
-
-
-@st.composite
-def record_sets(draw: st.DrawFn, near: st.SearchStrategy[bytes]) -> RRset:
+def record_sets(near: st.SearchStrategy[bytes]) -> st.SearchStrategy[RRset]:
     """A record set whose owner and targets come from `near`; none of its records twice.
 
     Empty sets, data of no octets and of 17,000, classes other than IN, and sets of up to a hundred
     addresses are among them.
     """
-    rtype = draw(st.sampled_from(_TYPES))
-    rclass = draw(st.sampled_from((iana.IN, iana.CH, 0xFF00))) if rtype in _ANY_CLASS else iana.IN
-    if rtype == iana.A and draw(st.booleans()):
-        count = draw(st.integers(20, 100))
-        datas = [bytes((10, 0, 0, index)) for index in range(count)]
-    else:
-        datas = draw(st.lists(_data(rtype, near), max_size=4, unique_by=bytes.lower))
-    return RRset(draw(near), rtype, draw(st.integers(0, _MAX_TTL)), tuple(datas), rclass)
+    short, long = st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)
+    texts = st.lists(st.binary(max_size=20), min_size=1, max_size=3)
+    opaque = st.binary(max_size=40) | st.integers(200, 17_000).map(bytes)
+    anywhere, internet = (iana.IN, iana.CH, 0xFF00), (iana.IN,)
+    kinds: list[tuple[int, tuple[int, ...], st.SearchStrategy[bytes]]] = [
+        (iana.A, internet, st.binary(min_size=4, max_size=4)),
+        (iana.AAAA, internet, st.binary(min_size=16, max_size=16)),
+        (iana.NS, anywhere, near),
+        (iana.CNAME, internet, near),
+        (iana.PTR, anywhere, near),
+        (iana.DNAME, internet, near),
+        (iana.MX, anywhere, st.builds(lambda n, t: struct.pack("!H", n) + t, short, near)),
+        (iana.SRV, internet, st.builds(rdata.srv, short, short, short, near)),
+        (iana.SOA, anywhere, st.builds(rdata.soa, near, near, long, long, long, long, long)),
+        (iana.TXT, anywhere, texts.map(lambda found: rdata.txt(*found))),
+        (UNKNOWN_TYPE, anywhere, opaque),
+    ]
+    ttl = st.integers(0, _MAX_TTL)
+    many = st.integers(20, 100).map(lambda n: tuple(bytes((10, 0, 0, i)) for i in range(n)))
+    sets = [st.builds(RRset, near, st.just(iana.A), ttl, many)]
+    for rtype, classes, one in kinds:
+        some = st.lists(one, max_size=4, unique_by=bytes.lower).map(tuple)
+        rclass = st.sampled_from(classes)
+        sets.append(st.builds(RRset, near, st.just(rtype), ttl, some, rclass))
+    return st.one_of(sets)
 
 
 @st.composite

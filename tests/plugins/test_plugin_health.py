@@ -5,6 +5,7 @@ import pytest
 from kdns.corefile.errors import CorefileError
 from kdns.plugins import health
 from kdns.plugins.chain import refuse
+from kdns.plugins.parts import HttpReply
 from tests.plugins.fakes import FakeParts, settings
 
 
@@ -23,6 +24,7 @@ def test_it_says_ok_where_it_is_told_to(text: str, address: str, lameduck: float
     assert configured.build(parts, refuse) is refuse
     assert list(parts.routes) == [(address, "/health")]
     reply = parts.routes[address, "/health"]()
+    assert isinstance(reply, HttpReply)
     assert (reply.status, reply.body) == (200, b"OK")
     assert parts.lameduck == lameduck
     assert configured.explain() == f"http://{address}/health; lameduck {lameduck:g} s"

@@ -5,6 +5,7 @@ import pytest
 from kdns.corefile.errors import CorefileError
 from kdns.plugins import ready
 from kdns.plugins.chain import refuse
+from kdns.plugins.parts import HttpReply
 from tests.plugins.fakes import FakeParts, settings
 
 
@@ -20,6 +21,7 @@ class Ready:
 
     def says(self) -> tuple[int, bytes]:
         reply = self._route()
+        assert isinstance(reply, HttpReply)
         return reply.status, reply.body
 
 
