@@ -1,0 +1,159 @@
+"""`python -m perf`: what kdns costs, beside its peers.
+
+python -m perf                    everything, in an hour or two
+python -m perf --quick            the commonest questions, in a few minutes
+python -m perf compare OLD NEW    two records, by ratios to a peer; status 1 if kdns became worse
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from types import FrameType
+from typing import cast, get_args
+
+from rich.console import Console
+
+from perf import compare
+from perf.model import Transport
+from perf.plan import SUBJECTS, Settings, full, quick
+from perf.record import RecordError, save
+from perf.report import render
+from perf.run import Session
+from perf.server import NotServing
+from perf.subjects import all_subjects
+from perf.view import View
+from perf.workloads import SPECS
+
+_INTERRUPTED = 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The program: its exit status."""
+    args = _parser().parse_args(argv)
+    console = Console()
+    try:
+        if args.command == "compare":
+            return compare.main(args.old, args.new, console)
+        return _measure(args, console)
+    except RecordError as error:
+        Console(stderr=True).print(str(error), markup=False, style="red")
+        return 2
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """What the command line says, over what `--quick` or its absence says."""
+    made = quick() if args.quick else full()
+    if args.workload:
+        made = dataclasses.replace(made, workloads=tuple(args.workload))
+    if args.subject:
+        made = dataclasses.replace(made, subjects=tuple(args.subject))
+    if args.transport:
+        made = dataclasses.replace(made, transports=(cast("Transport", args.transport),))
+    if args.rate is not None:
+        made = dataclasses.replace(made, rate=args.rate, sweep=())
+    given = {n: getattr(args, n) for n in ("seconds", "repeat", "seed", "cpu_share")}
+    return dataclasses.replace(made, **{n: v for n, v in given.items() if v is not None})
+
+
+def _measure(args: argparse.Namespace, console: Console) -> int:
+    settings = settings_of(args)
+    subjects = [s for s in all_subjects(args.coredns) if s.name in settings.subjects]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    status = 0
+    with tempfile.TemporaryDirectory(prefix="kdns-perf-") as folder:
+        with View(console) as view:
+            session = Session(settings, subjects, view, Path(folder))
+            try:
+                session.run()
+            except KeyboardInterrupt:
+                view.note("interrupted: what was measured is kept")
+                status = _INTERRUPTED
+            except NotServing as error:
+                view.note(str(error))
+                status = 1
+        record = session.record()
+    if args.json is not None:
+        save(record, args.json)
+    if args.html is not None:
+        args.html.write_text(render(record), encoding="utf-8")
+    return status if record.runs or status else 1
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    # The second one would come while the servers are being stopped, and leave some.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m perf",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="less of everything")
+    parser.add_argument(
+        "--workload",
+        choices=SPECS,
+        action="append",
+        metavar="NAME",
+        help=f"only this; may be repeated: {', '.join(SPECS)}",
+    )
+    parser.add_argument(
+        "--subject",
+        choices=SUBJECTS,
+        action="append",
+        metavar="NAME",
+        help=f"only this; may be repeated: {', '.join(SUBJECTS)}",
+    )
+    parser.add_argument("--transport", choices=get_args(Transport), help="only this")
+    parser.add_argument("--rate", type=_positive, metavar="N", help="queries a second (10,000)")
+    parser.add_argument("--seconds", type=_positive, metavar="N", help="length of each run")
+    parser.add_argument("--repeat", type=_count, metavar="N", help="rounds (6)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of names and their order (1)")
+    parser.add_argument("--coredns", type=Path, metavar="PATH", help="a CoreDNS to measure too")
+    parser.add_argument(
+        "--cpu-share",
+        type=_percent,
+        metavar="PERCENT",
+        help="hold each server to part of a core by a control group",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record there")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the report there")
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="")
+    comparing = commands.add_parser("compare", help="judge a record by an older one")
+    comparing.add_argument("old", type=Path)
+    comparing.add_argument("new", type=Path)
+    return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+    return value
+
+
+def _percent(text: str) -> int:
+    value = int(text.removesuffix("%"))
+    if not 1 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"expected 1 to 100 percent of a core, got {text}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""What goes into a load run and what comes out: values that cross between processes as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Transport = Literal["udp", "tcp"]
+Mode = Literal["open", "max"]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question and, when it has one, the right answer.
+
+    `wire` is a whole DNS message with ID 0. `expect` is None (any reply will do) or the
+    `perf.answers.digest` of the right answer, by which `matches` there knows a wrong one.
+    """
+
+    wire: bytes
+    expect: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Queries asked in rotation, over one transport, in an order shuffled by the load's seed."""
+
+    name: str
+    transport: Transport
+    queries: tuple[Query, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSpec:
+    """One run of the generator: what to ask, of whom, how fast and for how long.
+
+    `mode` "open" sends `rate` queries a second whatever becomes of them; "max" keeps `outstanding`
+    queries unanswered, so the server sets the pace. `connections` counts TCP connections; over UDP,
+    the source ports, of which more are opened when those have too few IDs. `seconds` is the time
+    during which queries are sent. `cpu` is the core the generator is pinned to and has for itself;
+    it spins there where sleeping would cost precision. None pins it to none, and then it sleeps.
+    """
+
+    workload: Workload
+    host: str
+    port: int
+    mode: Mode
+    rate: float | None
+    seconds: float
+    outstanding: int
+    connections: int
+    seed: int
+    cpu: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """What became of a run's queries.
+
+    `sent` = `answered` + `lost`: a query is lost when no answer comes within 1 s, or when it was
+    due and could not be sent until 1 s after the end. `wrong` counts those of the answered whose
+    answer was not the right one. `seconds` are those asked for, and as many more as it took to the
+    last answer; `qps` is `answered` over them. Latencies are in µs, counted from the time at which
+    the query was due. `histogram` holds (upper bound in µs, count), bounds rising.
+    """
+
+    sent: int
+    answered: int
+    lost: int
+    wrong: int
+    seconds: float
+    qps: float
+    p50: float
+    p90: float
+    p99: float
+    p999: float
+    worst: float
+    histogram: list[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """CPU time per answered query, in µs: in user mode, in the kernel, and both."""
+
+    user_us: float
+    system_us: float
+    total_us: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """All that one run measured: the load's view, and the server's CPU and memory (KiB)."""
+
+    load: LoadResult
+    cpu: Cpu
+    rss_kib: int
+    peak_rss_kib: int
