@@ -9,10 +9,10 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types imports unit lock clean
+.PHONY: help run test lint format types imports unit lock clean perf perf-quick
 
 help: ## say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/run ## serve the example cluster on 127.0.0.1:1053
 	@printf '%s\n' '' 'Serving examples/shop. In another terminal:' '' \
@@ -42,6 +42,12 @@ unit: $(VENV)/dev ## the tests, and the coverage of the pure packages
 format: $(VENV)/dev ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+perf: $(VENV)/dev ## measure everything beside the peers: perf.json, perf.html
+	$(BIN)/python -m perf --json perf.json --html perf.html
+
+perf-quick: $(VENV)/dev ## the commonest questions over UDP, in a few minutes
+	$(BIN)/python -m perf --quick --json perf.json --html perf.html
 
 # The package itself comes last and without dependencies: every one of them is locked by hash.
 $(VENV)/run: requirements/run.txt pyproject.toml

@@ -165,8 +165,9 @@ def _latency(record: Record) -> Iterator[str]:
     if not groups:
         return
     yield '<h2 class="page">Latency against offered load</h2>'
-    yield "<p>Measured from when a query was due, so a server that stalls is charged for those that had to wait. Bars reach from the best "
-    yield 'round to the worst.</p><div class="grid">'
+    yield "<p>Measured from when a query was due, so a server that stalls is charged for those "
+    yield "that had to wait. Bars reach from the best round to the worst.</p>"
+    yield '<div class="grid">'
     for workload, metric in groups:
         keys = _swept(record, workload)
         found = [_latency_line(record, keys, subject, metric) for subject in record.subjects]
@@ -193,7 +194,8 @@ def _latency_line(record: Record, keys: list[Key], subject: str, metric: Metric)
 
 def _tables(record: Record) -> Iterator[str]:
     yield '<h2 class="page">Every figure</h2>'
-    yield "<p>Medians of the rounds; in small their spread (the median distance from the median), and the ratio to the first peer.</p>"
+    yield "<p>Medians of the rounds; in small their spread (the median distance from the "
+    yield "median), and the ratio to the first peer.</p>"
     for workload, keys in groupby(record.keys, key=lambda key: key.workload):
         about = SPECS[workload].about if workload in SPECS else ""
         yield f"<h3>{escape(workload)}: {escape(about)}</h3>"

@@ -108,11 +108,12 @@ class Server:
         """End it and all that it started; twice is harmless."""
         if self._process.returncode is not None:
             return
-        self._process.terminate()
+        # Not by Popen.terminate, which may wait for it: then its number would be free for others,
+        # and so would that of the group.
+        os.kill(self._process.pid, signal.SIGTERM)
         end = time.monotonic() + _PATIENCE
         while not self._ended() and time.monotonic() < end:
             time.sleep(_PAUSE)
-        # Not waited for yet, so that the number of its group cannot have become somebody else's.
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 

@@ -7,7 +7,7 @@ inside labels, names of exactly 255 octets, owners that share a suffix with the 
     label_bytes()             one label, 1 to 63 octets, any octets
     host_names()              names of letters, digits, hyphens and underscores
     names()                   any absolute name, the root and the longest included
-    recased(names)            the same names, letters in any case
+    recased(draw, name)       the same name, letters in any case
     names_near(name)          names that compression meets: it, its ancestors, below it, elsewhere
     edns()                    the OPT of a query
     queries()                 a question as the reader gives it
@@ -66,27 +66,35 @@ def names() -> st.SearchStrategy[bytes]:
     return st.lists(label_bytes(), max_size=8).map(_joined) | edge
 
 
-def _recase(of: bytes, flips: int) -> bytes:
+_ANY_NAME = names()
+_FEW_LABELS = st.lists(label_bytes(), min_size=1, max_size=2)
+_FLIPS = st.integers(0, 2**64 - 1)
+_DICE = st.integers(0, 1_000_000)
+
+
+def recased(draw: st.DrawFn, of: bytes) -> bytes:
+    """The name `of` with each letter's case drawn anew (RFC 4343: still the same name)."""
+    flips = draw(_FLIPS)
     return bytes(
         octet ^ 0x20 if flips >> place % 64 & 1 and 65 <= octet & ~0x20 <= 90 else octet
         for place, octet in enumerate(of)
     )
 
 
-def recased(names: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
-    """Names with each letter's case drawn anew (RFC 4343: still the same names)."""
-    return st.builds(_recase, names, st.integers(0, 2**64 - 1))
-
-
-def names_near(of: bytes) -> st.SearchStrategy[bytes]:
+@st.composite
+def names_near(draw: st.DrawFn, of: bytes) -> bytes:
     """Names that compression meets: `of`, an ancestor, a child, a cousin, or one of elsewhere."""
-    ancestors = st.sampled_from(name.suffixes(of))
-    below = st.builds(
-        lambda labels, ancestor: _joined([*labels, *name.split(ancestor)]),
-        st.lists(label_bytes(), min_size=1, max_size=2),
-        ancestors,
-    )
-    return recased(st.just(of) | ancestors | below | names())
+    above = name.suffixes(of)
+    ancestor = above[draw(_DICE) % len(above)]
+    match draw(_DICE) % 4:
+        case 0:
+            return recased(draw, of)
+        case 1:
+            return recased(draw, ancestor)
+        case 2:
+            return recased(draw, _joined([*draw(_FEW_LABELS), *name.split(ancestor)]))
+        case _:
+            return draw(_ANY_NAME)
 
 
 def edns(versions: st.SearchStrategy[int] | None = None) -> st.SearchStrategy[Edns]:
@@ -138,37 +146,56 @@ def query_wires() -> st.SearchStrategy[tuple[Query, bytes]]:
     return queries().map(lambda query: (query, wire_of(query)))
 
 
-def record_sets(near: st.SearchStrategy[bytes]) -> st.SearchStrategy[RRset]:
+_TYPES = (
+    iana.A, iana.AAAA, iana.NS, iana.CNAME, iana.PTR, iana.DNAME, iana.MX, iana.SRV, iana.SOA,
+    iana.TXT, UNKNOWN_TYPE,
+)  # fmt: skip
+_ONLY_IN = (iana.A, iana.AAAA, iana.SRV)
+"""Types whose data other classes do not have, or have otherwise."""
+_CLASSES = (iana.IN, iana.CH, 0xFF00)
+_TTL = st.integers(0, _MAX_TTL)
+_OCTETS = st.binary(max_size=40)
+_NUMBERS = st.binary(min_size=20, max_size=20)
+_TEXTS = st.lists(st.binary(max_size=20), min_size=1, max_size=3)
+_SIZE = st.integers(200, 17_000)
+
+
+def _data(draw: st.DrawFn, rtype: int, near: st.SearchStrategy[bytes]) -> bytes:
+    """The data of one record."""
+    match rtype:
+        case iana.A:
+            return draw(_NUMBERS)[:4]
+        case iana.AAAA:
+            return draw(_NUMBERS)[:16]
+        case iana.MX:
+            return draw(_NUMBERS)[:2] + draw(near)
+        case iana.SRV:
+            return draw(_NUMBERS)[:6] + draw(near)
+        case iana.SOA:
+            return draw(near) + draw(near) + draw(_NUMBERS)
+        case iana.TXT:
+            return rdata.txt(*draw(_TEXTS))
+        case _ if rtype == UNKNOWN_TYPE:
+            return bytes(draw(_SIZE)) if draw(_DICE) % 4 == 0 else draw(_OCTETS)
+        case _:
+            return draw(near)
+
+
+@st.composite
+def record_sets(draw: st.DrawFn, near: st.SearchStrategy[bytes]) -> RRset:
     """A record set whose owner and targets come from `near`; none of its records twice.
 
     Empty sets, data of no octets and of 17,000, classes other than IN, and sets of up to a hundred
     addresses are among them.
     """
-    short, long = st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)
-    texts = st.lists(st.binary(max_size=20), min_size=1, max_size=3)
-    opaque = st.binary(max_size=40) | st.integers(200, 17_000).map(bytes)
-    anywhere, internet = (iana.IN, iana.CH, 0xFF00), (iana.IN,)
-    kinds: list[tuple[int, tuple[int, ...], st.SearchStrategy[bytes]]] = [
-        (iana.A, internet, st.binary(min_size=4, max_size=4)),
-        (iana.AAAA, internet, st.binary(min_size=16, max_size=16)),
-        (iana.NS, anywhere, near),
-        (iana.CNAME, internet, near),
-        (iana.PTR, anywhere, near),
-        (iana.DNAME, internet, near),
-        (iana.MX, anywhere, st.builds(lambda n, t: struct.pack("!H", n) + t, short, near)),
-        (iana.SRV, internet, st.builds(rdata.srv, short, short, short, near)),
-        (iana.SOA, anywhere, st.builds(rdata.soa, near, near, long, long, long, long, long)),
-        (iana.TXT, anywhere, texts.map(lambda found: rdata.txt(*found))),
-        (UNKNOWN_TYPE, anywhere, opaque),
-    ]
-    ttl = st.integers(0, _MAX_TTL)
-    many = st.integers(20, 100).map(lambda n: tuple(bytes((10, 0, 0, i)) for i in range(n)))
-    sets = [st.builds(RRset, near, st.just(iana.A), ttl, many)]
-    for rtype, classes, one in kinds:
-        some = st.lists(one, max_size=4, unique_by=bytes.lower).map(tuple)
-        rclass = st.sampled_from(classes)
-        sets.append(st.builds(RRset, near, st.just(rtype), ttl, some, rclass))
-    return st.one_of(sets)
+    rtype = _TYPES[draw(_DICE) % len(_TYPES)]
+    rclass = iana.IN if rtype in _ONLY_IN else _CLASSES[draw(_DICE) % len(_CLASSES)]
+    if rtype == iana.A and draw(_DICE) % 2:
+        datas = [bytes((10, 0, 0, index)) for index in range(20 + draw(_DICE) % 80)]
+    else:
+        found = [_data(draw, rtype, near) for _ in range(draw(_DICE) % 5)]
+        datas = list({data.lower(): data for data in found}.values())
+    return RRset(draw(near), rtype, draw(_TTL), tuple(datas), rclass)
 
 
 @st.composite

@@ -33,6 +33,7 @@ from kdns.wire.message import HEADER, Edns, Query, Record, read_response
 from kdns.wire.reply import OUR_UDP_SIZE, Reply, RRset, opt_record
 
 NAME = "forward"
+_RRSIG = 46
 MAX_UPSTREAMS = 15
 MAX_RESOLV_NAMESERVERS = 3
 """As glibc and musl read of a resolv.conf."""
@@ -232,14 +233,21 @@ def read_reply(wire: bytes) -> Reply:
 
 
 def _sets(records: tuple[Record, ...]) -> tuple[RRset, ...]:
-    """Records to record sets, in the order of their first records, none twice."""
-    sets: dict[tuple[bytes, int, int, int], dict[bytes, None]] = {}
+    """Records to record sets, in the order of their first records, none twice.
+
+    RFC 2181, section 5.2: the records of a set have one TTL; where they come with several, the
+    lowest. But for signatures, whose TTLs are those of what they sign (RFC 4034, section 3).
+    """
+    sets: dict[tuple[bytes, int, int, int], tuple[bytes, int, dict[bytes, None]]] = {}
     for record in records:
-        key = (record.owner, record.rtype, record.rclass, record.ttl)
-        sets.setdefault(key, {})[record.rdata] = None
+        apart = record.ttl if record.rtype == _RRSIG else 0
+        key = (record.owner.lower(), record.rtype, record.rclass, apart)
+        owner, ttl, datas = sets.get(key, (record.owner, record.ttl, {}))
+        datas[record.rdata] = None
+        sets[key] = (owner, min(ttl, record.ttl), datas)
     return tuple(
         RRset(owner, rtype, ttl, tuple(datas), rclass)
-        for (owner, rtype, rclass, ttl), datas in sets.items()
+        for (_, rtype, rclass, _), (owner, ttl, datas) in sets.items()
     )
 
 

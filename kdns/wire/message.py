@@ -17,6 +17,10 @@ _TWO = struct.Struct("!HH")
 MIN_UDP_SIZE = 512
 """RFC 1035, section 4.2.1: what a client without EDNS can take over UDP, octets."""
 
+MAX_QUERY_RECORDS = 16
+"""Records beside the question that a query may have. An OPT, a TSIG and an IXFR's SOA are three;
+thousands, each owner a chain of pointers, would cost a quarter of a second."""
+
 
 @dataclass(slots=True, frozen=True)
 class Edns:
@@ -109,9 +113,10 @@ def read_query(wire: bytes) -> Query:
 def _read_records(wire: bytes, position: int, before: int, additional: int) -> Edns | None:
     """Walk what follows the question; return the OPT of the additional section.
 
-    Records before it (an IXFR's SOA, say) must be well-formed, and are not looked at. The work is
-    bounded by the message: a record is at least 11 octets, and reading its owner bounded by itself.
+    Records before it (an IXFR's SOA, say) must be well-formed, and are not looked at.
     """
+    if before + additional > MAX_QUERY_RECORDS:
+        raise WireError(f"{before + additional} records; at most {MAX_QUERY_RECORDS} are read")
     edns = None
     for index in range(before + additional):
         owner, position = name.read(wire, position)

@@ -196,7 +196,7 @@ async def test_a_malformed_object_costs_itself(api: ApiServer) -> None:
         await api.watching("services")
         api.replace(service("x", spec=3))
         api.create(service("z"))
-        await scene.sink.names("xz")
+        await scene.sink.names("z")
     assert [text.partition(":")[0] for text in scene.bad] == ["Service a/y", "Service a/x"]
 
 
