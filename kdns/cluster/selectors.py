@@ -66,8 +66,7 @@ class Requirement:
                 return value not in self.values
             case Operator.EXISTS | Operator.ABSENT:
                 return self.operator is Operator.EXISTS
-            case Operator.GREATER | Operator.LESS:
-                return self._compares(value)
+        return self._compares(value)
 
     def _compares(self, value: str) -> bool:
         found = _int64(value)

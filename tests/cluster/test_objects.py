@@ -153,3 +153,8 @@ def test_what_is_no_status_is_an_empty_one() -> None:
     assert objects.decode_status(b"<html>") == objects.Status()
     full = b'{"code":410,"reason":"Expired","message":"too old"}'
     assert objects.decode_status(full) == objects.Status(410, "Expired", "too old")
+
+
+@pytest.mark.parametrize("resource", Resource)
+def test_a_resource_knows_the_type_of_its_objects(resource: Resource) -> None:
+    assert resource.type.__name__ == resource.kind

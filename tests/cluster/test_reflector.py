@@ -309,3 +309,20 @@ def test_retry_after_is_respected_within_reason(reflector: Reflector, code: int)
     assert reflector.on_status(code, b"", {"Retry-After": "17"}).delay == 17
     assert reflector.on_status(code, b"", {"Retry-After": "9" * 400}).delay == RETRY_AFTER_CAP
     assert reflector.on_status(code, b"", {"Retry-After": "soon"}).delay == 4
+
+
+def test_an_error_in_the_watch_that_is_no_410_is_asked_again_with_growing_pauses(
+    watching: Reflector,
+) -> None:
+    """The server may be ill: the first list comes at once, later ones only after a pause."""
+    ill = json.dumps({"kind": "Status", "code": 500, "message": "etcd"}).encode()
+    error = b'{"type":"ERROR","object":' + ill + b"}"
+    pauses = []
+    for _ in range(3):
+        pause = watching.on_watch_line(error)
+        assert pause is not None
+        pauses.append(pause.delay)
+        assert watching.failure == "" or "etcd" in watching.failure
+        watching.on_page(page("x"))
+    assert pauses[-1] > 0
+    assert pauses == sorted(pauses)
