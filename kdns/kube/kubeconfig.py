@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from os import pathsep
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol, TypedDict, cast
@@ -135,8 +136,9 @@ class _Source:
         """Read the files and do what they say. Raises CredentialsError."""
         settings = _Settings()
         with self.named():
+            # The loader logs a file that is missing, and we say it better.
             module = _import_loader()
-            config = module.KubeConfigMerger(self.paths).config
+            config = module.KubeConfigMerger(self.paths).config if _any_exists(self.paths) else None
             if config is None:
                 raise CredentialsError("no such file; name the one that kubectl uses")
             context = self._choose(config)
@@ -186,6 +188,10 @@ def _check(settings: _Settings, user: _Node | None) -> None:
         raise CredentialsError(
             "its exec plugin gave no credentials; run the plugin by hand to see why"
         )
+
+
+def _any_exists(paths: str) -> bool:
+    return any(Path(path).expanduser().exists() for path in paths.split(pathsep) if path)
 
 
 def _user(config: _Node, loader: _Loader) -> _Node | None:

@@ -115,6 +115,7 @@ def failing(*args: str) -> str:
         command("serve", *args), capture_output=True, text=True, check=False, env=environment()
     )
     assert done.returncode == 1, done
+    assert done.stdout == ""
     (line,) = [x for x in done.stderr.splitlines() if x]
     return line
 
