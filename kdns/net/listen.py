@@ -62,15 +62,8 @@ def bind_pair(
 
     Without `reuse_port`, the default here, a free port is one that nobody else has.
     """
-    for last in (False,) * (_PAIR_TRIES - 1) + (True,):
-        tcp = bind_tcp(host, port, reuse_port=reuse_port)
-        try:
-            return bind_udp(host, tcp.getsockname()[1], reuse_port=reuse_port), tcp
-        except ListenError as error:
-            tcp.close()
-            if port or last or error.errno != errno.EADDRINUSE:
-                raise
-    raise AssertionError("the last try returns or raises")
+    udp, tcp = _bind_beside_tcp(host, port, (host,), reuse_port)
+    return udp, tcp
 
 
 def bind_all(host: str, port: int = 0, *, reuse_port: bool = False) -> list[socket.socket]:
@@ -79,33 +72,40 @@ def bind_all(host: str, port: int = 0, *, reuse_port: bool = False) -> list[sock
     Every address of the host ("" or "::") takes a UDP socket for each address family, so that
     what comes in on one is of one family; a host without IPv6 has the IPv4 socket alone.
     """
-    if host not in {"", _ANY6}:
-        return list(bind_pair(host, port, reuse_port=reuse_port))
+    if host and _resolve("udp", host, port)[1][0] != _ANY6:
+        return _bind_beside_tcp(host, port, (host,), reuse_port)
+    return _bind_beside_tcp("", port, (_ANY4, _ANY6), reuse_port)
+
+
+def _bind_beside_tcp(
+    host: str, port: int, udp_hosts: tuple[str, ...], reuse_port: bool
+) -> list[socket.socket]:
+    """UDP sockets and a TCP socket on one port; several UDP hosts are one for each family."""
     for last in (False,) * (_PAIR_TRIES - 1) + (True,):
-        udp, tcp = bind_pair("", port, reuse_port=reuse_port)
-        if udp.family != socket.AF_INET6:
-            return [udp, tcp]
-        bound = udp.getsockname()[1]
-        udp.close()
-        udp4 = None
+        tcp = bind_tcp(host, port, reuse_port=reuse_port)
+        bound = tcp.getsockname()[1]
+        # Without IPv6 the TCP socket has just turned out as one of IPv4.
+        wanted = udp_hosts if tcp.family == socket.AF_INET6 else udp_hosts[:1]
+        opened: list[socket.socket] = []
         try:
-            udp4 = bind_udp(_ANY4, bound, reuse_port=reuse_port)
-            any6 = (_ANY6, bound)
-            udp6 = _open(socket.AF_INET6, socket.SOCK_DGRAM, any6, reuse_port, v6only=True)
-        except OSError as error:
-            for sock in (udp4, tcp):
-                if sock is not None:
-                    sock.close()
+            for udp_host in wanted:
+                alone = len(wanted) > 1
+                opened.append(_bind("udp", udp_host, bound, reuse_port, v6only=alone))
+        except ListenError as error:
+            for sock in (*opened, tcp):
+                sock.close()
             if port or last or error.errno != errno.EADDRINUSE:
                 raise
         else:
-            return [udp4, udp6, tcp]
+            return [*opened, tcp]
     raise AssertionError("the last try returns or raises")
 
 
-def _bind(proto: Proto, host: str, port: int, reuse_port: bool) -> socket.socket:
+def _bind(
+    proto: Proto, host: str, port: int, reuse_port: bool, *, v6only: bool = False
+) -> socket.socket:
     try:
-        return _bind_any(proto, host, port, reuse_port)
+        return _bind_any(proto, host, port, reuse_port, v6only)
     except ListenError:
         raise
     except OSError as error:
@@ -113,11 +113,11 @@ def _bind(proto: Proto, host: str, port: int, reuse_port: bool) -> socket.socket
         raise ListenError(error.errno, f"{proto} {endpoint(host, port)}: {reason}") from error
 
 
-def _bind_any(proto: Proto, host: str, port: int, reuse_port: bool) -> socket.socket:
+def _bind_any(proto: Proto, host: str, port: int, reuse_port: bool, v6only: bool) -> socket.socket:
     kind = _KINDS[proto]
     family, address = _resolve(proto, host or _ANY6, port)
     if host:
-        return _open(family, kind, address, reuse_port)
+        return _open(family, kind, address, reuse_port, v6only=v6only)
     try:
         return _open(family, kind, address, reuse_port)
     except OSError as error:

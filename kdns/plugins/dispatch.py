@@ -10,18 +10,19 @@ and whatever a handler does, an answer comes out: an exception is a SERVFAIL and
 
 import logging
 from collections.abc import Callable
+from struct import Struct
 
 from kdns.plugins import forward
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Outcome, Request
-from kdns.plugins.hot import HotAnswers, Prepared, Table, orders
+from kdns.plugins.hot import HotAnswers, Prepared, Span, Table, orders
 from kdns.plugins.peer import Peer
 from kdns.plugins.pending import Pending
 from kdns.telemetry.histogram import SECONDS
 from kdns.wire import iana, name
 from kdns.wire.errors import WireError
 from kdns.wire.iana import Rcode
-from kdns.wire.message import Query, read_query, salvage
+from kdns.wire.message import MIN_UDP_SIZE, Query, read_query, salvage
 from kdns.wire.reply import Reply, size_limit, write_reply
 
 log = logging.getLogger("kdns.query")
@@ -81,22 +82,22 @@ class Dispatcher:
         if block is None:
             self.unserved += 1
             return self._write(_NOBODY, query, peer, Reply(Rcode.REFUSED))
-        return self._answer(block, Request(query, peer), table, wire, started)
+        return self._answer(block, Request(query, peer), table, started)
 
     def _make(
         self, prepared: Prepared, wire: bytes, query: Query, table: Table, started: float
     ) -> bytes | None:
         """The reply to `query` from what is prepared; None where it is more than may be sent."""
         block = prepared.block
-        body = prepared.bodies[prepared.used % len(prepared.bodies)]
-        if len(body) + 2 > size_limit(query, udp=table.proto == "udp", cap=block.udp_limit):
+        size = len(prepared.bodies[0]) + 2
+        if size > size_limit(query, udp=table.proto == "udp", cap=block.udp_limit):
             return None
-        prepared.used += 1
+        body = prepared.body()
         if block.counted:
             asked = (table.proto, table.family, query.qtype)
             counters = block.counters
             counters.count(asked, (prepared.rcode, prepared.by), 1)
-            counters.measure(table.proto, query.size, len(body) + 2, 1, do=query.do)
+            counters.measure(table.proto, query.size, size, 1, do=query.do)
             counters.durations.observe(SECONDS, self.monotonic() - started)
         if _is_plain(query):
             table.put(wire[2:], prepared)
@@ -134,7 +135,6 @@ class Dispatcher:
         block: Block,
         request: Request,
         table: Table | None,
-        wire: bytes,
         started: float,
     ) -> bytes | Pending[bytes | None]:
         outcome = self._ask(block, request)
@@ -147,31 +147,38 @@ class Dispatcher:
             )
         made = self._finish(block, request, outcome, started)
         if table is not None and outcome.depends is not None and not block.watches_queries:
-            self._remember(block, request.query, outcome, made, table, wire)
+            self._remember(block, request.query, outcome, made)
         return made
 
-    def _remember(
-        self, block: Block, query: Query, reply: Reply, made: bytes, table: Table, wire: bytes
-    ) -> None:
-        """Have `made` at hand for the next who asks the same."""
-        if made[2] & _TC or made[3] & _RCODE == Rcode.SERVFAIL or reply.depends is None:
+    def _remember(self, block: Block, query: Query, reply: Reply, made: bytes) -> None:
+        """Have `made` at hand for the next who asks the same, if it is what everybody gets.
+
+        It comes into a table when it is asked for again: most names that are asked for once are
+        random, or misspelt, and would only take the place of others there.
+        """
+        if reply.depends is None or not _is_whole(made, query, reply):
             return
-        end = _HEADER + len(query.key)
-        body = made[2 : 2 + _HEADER] + query.key + made[2 + end :]
+        end = 2 + _HEADER + len(query.key)
+        body = made[2 : 2 + _HEADER] + query.key + made[end:]
         bodies: tuple[bytes, ...] = (body,)
-        if reply.rotated and not reply.authority and not reply.additional:
-            rotated = reply.answer[-1]
-            count = len(rotated.rdatas)
-            # Each is a pointer to its owner, ten octets of header, and an address.
-            records = count * (12 + len(rotated.rdatas[0]))
-            after = len(body) - _opt_size(query, reply)
-            bodies = orders(body, after - records, after, count)
+        turning = None
+        if reply.rotated:
+            span = _rotated_span(body, query, reply)
+            if span is None:
+                return
+            bodies = orders(body, *span)
+            turning = span if len(bodies) < span[2] else None
         prepared = Prepared(
-            bodies, reply.depends, block, query.qtype, reply.rcode, reply.by, do=query.do
+            bodies,
+            reply.depends,
+            block,
+            query.qtype,
+            reply.rcode,
+            reply.by,
+            do=query.do,
+            turning=turning,
         )
         self.hot.put(_question(query), prepared)
-        if _is_plain(query):
-            table.put(wire[2:], prepared)
 
     def _failed(self, block: Block, request: Request, error: Exception) -> Reply:
         block.counters.panics += 1
@@ -233,7 +240,7 @@ def _asks_nsid(query: Query) -> bool:
     return query.edns is not None and any(c == iana.EDNS_NSID for c, _ in query.edns.options)
 
 
-def _question(query: Query) -> object:
+def _question(query: Query) -> bytes | None:
     """What a reply depends on of a query, but for ID, letter case and room; None: kept for nobody.
 
     EDNS options other than NSID, cookies say, change nothing in our replies.
@@ -245,7 +252,7 @@ def _question(query: Query) -> object:
         return None
     else:
         kind = 1 | edns.do << 1 | _asks_nsid(query) << 2
-    return (query.key, query.qtype, query.qclass, query.flags & _COPIED, kind)
+    return query.key + _THREE.pack(query.qtype, query.qclass, query.flags & _COPIED | kind)
 
 
 def _is_plain(query: Query) -> bool:
@@ -256,17 +263,48 @@ def _is_plain(query: Query) -> bool:
     return edns is None or all(code == iana.EDNS_NSID for code, _ in edns.options)
 
 
+def _is_whole(made: bytes, query: Query, reply: Reply) -> bool:
+    """Whether nothing was left out for want of room: TC tells of the answer and authority alone."""
+    if made[2] & _TC or made[3] & _RCODE == Rcode.SERVFAIL:
+        return False
+    if reply.options and _opt_size(query, reply) > _SURE_ROOM:
+        return False
+    if not reply.additional:
+        return True
+    wanted = sum([len(rrset.rdatas) for rrset in reply.additional]) + (query.edns is not None)
+    return int.from_bytes(made[10:12], "big") == wanted
+
+
+def _rotated_span(body: bytes, query: Query, reply: Reply) -> Span | None:
+    """Where the records that may turn stand in a body: at its end, before the OPT.
+
+    None where they cannot be turned in place: each must be a pointer, ten octets of header, and
+    data of one size, as addresses are.
+    """
+    rdatas = reply.answer[-1].rdatas
+    size = 12 + len(rdatas[0])
+    end = len(body) - _opt_size(query, reply)
+    start = end - len(rdatas) * size
+    head = body[start : start + 12]
+    if head[:1] < b"\xc0" or body[start:end] != b"".join([head + rdata for rdata in rdatas]):
+        return None
+    return start, end, len(rdatas)
+
+
 def _opt_size(query: Query, reply: Reply) -> int:
     if query.edns is None:
         return 0
-    return 11 + sum(4 + len(value) for _, value in reply.options)
+    return 11 + sum([4 + len(value) for _, value in reply.options])
 
 
+_THREE = Struct("!3H")
 _COPIED = iana.RD | iana.CD
 _HEADER = 10
 """Octets of a header after the ID."""
 _TC = iana.TC >> 8
 _RCODE = 15
+_SURE_ROOM = MIN_UDP_SIZE - 12 - name.MAX_NAME - 4
+"""Octets of an OPT that every reply has room for."""
 
 _NOBODY = Block(())
 """Answers for names that no block serves: everything at its default."""

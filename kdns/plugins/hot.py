@@ -1,7 +1,7 @@
 """Hot answers: finished replies under the bytes of the queries that they answer.
 
     datagram after its ID --Table--> Entry: the reply's bytes after its ID, ready to be sent
-            | miss
+            | miss                     ^ from the second time on
     read question --HotAnswers--> Prepared: the same reply for any letter case, ID, or cookie
             | miss
     the block's handlers --Reply.depends--> remembered, until one of those names changes
@@ -11,7 +11,7 @@ same for all uses of an entry: a hit costs one look-up and one `+= 1`, and metri
 same. A `Prepared` belongs to all listeners of a port.
 
 An answer names what it depends on, and `forget` drops it the moment that changes. Everything is
-bounded; what was not used since the last sweep goes first.
+bounded, by number and by octets; what was not used since the last sweep goes first.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,16 +24,26 @@ from kdns.telemetry.histogram import SECONDS, Histogram
 MAX_ENTRIES = 131_072
 """Entries of one table; 100,000 names that are all in use fit."""
 MAX_PREPARED = 131_072
+MAX_OCTETS = 64 << 20
+"""Of all prepared replies of a port together, in all their orders."""
 MAX_ORDERS = 64
 """Prepared orders of a rotated answer, and what they may take together, octets."""
 MAX_ORDERS_SIZE = 65_536
+MAX_KEY = 10 + 255 + 4 + 11 + 4
+"""Octets of a query after its ID: a header, the longest question, and an OPT that asks for NSID."""
+MAX_PLACES = 32
+"""Entries of one reply: clients differ in their EDNS sizes, and nobody needs all 65,536."""
 SWEEP = 64
-"""One part in so many is swept when a table is full."""
+"""Entries, or replies, that are looked at to make room: so many that to find the oldest costs
+little for each, so few that nobody waits for it."""
+MAX_TALLIES = 1024
 
 Pin = Callable[[bytes], tuple[int, object]]
 """The address of an object's octets, and what keeps that address good while it is kept."""
 Dependency = object
 """What an answer rests on: whatever directives name alike in replies and in `forget`."""
+Span = tuple[int, int, int]
+"""Where the rotated records of a body begin and end, and how many they are, all of one size."""
 
 
 def no_pin(body: bytes) -> tuple[int, object]:
@@ -44,7 +54,8 @@ def no_pin(body: bytes) -> tuple[int, object]:
 class Prepared:
     """One reply, after its ID: for every client whose reply differs in ID and letter case alone.
 
-    bodies: in as many orders as are prepared; each begins with the flags.
+    bodies: in every order that it is handed out in; each begins with the flags.
+    turning: where a body has too many orders to have them all at hand, the records that turn.
     """
 
     __slots__ = (
@@ -54,9 +65,11 @@ class Prepared:
         "depends",
         "do",
         "key",
+        "octets",
         "places",
         "qtype",
         "rcode",
+        "turning",
         "used",
     )
 
@@ -70,6 +83,7 @@ class Prepared:
         by: str,
         *,
         do: bool = False,
+        turning: Span | None = None,
     ) -> None:
         self.bodies = bodies
         self.depends = depends
@@ -78,44 +92,89 @@ class Prepared:
         self.rcode = rcode
         self.by = by
         self.do = do
+        self.turning = turning
+        self.octets = len(bodies[0]) * len(bodies)
         self.key: object = None
-        self.places: list[tuple[Table, bytes]] = []
-        self.used = 0
+        self.places: tuple[Entry, ...] = ()
+        """Where it stands in tables; few, so a tuple, which is smaller than a list."""
+        # The client it was made for has had it in its first order.
+        self.used = 1
+
+    def body(self) -> bytes:
+        """The reply in its next order."""
+        used = self.used
+        self.used = used + 1
+        if self.turning is None:
+            return self.bodies[used % len(self.bodies)]
+        start, end, count = self.turning
+        return _turned(self.bodies[0], start, end, start + used % count * ((end - start) // count))
 
 
 class Entry:
-    """A Prepared as one listener sends it. `hits` counts uses that are not in the metrics yet.
+    """A Prepared as one listener sends it. `hits` only grows; `counted` are in the metrics.
 
-    asked: octets of the query; size: octets of the reply after its ID.
+    key: the query after its ID; size: octets of the reply after its ID.
     """
 
     __slots__ = (
         "address",
         "addresses",
-        "asked",
+        "counted",
         "hits",
+        "key",
         "marked",
         "orders",
         "pins",
         "prepared",
         "size",
+        "table",
+        "tally",
     )
 
-    def __init__(self, prepared: Prepared, pin: Pin, asked: int) -> None:
+    def __init__(self, prepared: Prepared, table: "Table", key: bytes, pin: Pin) -> None:
+        bodies = prepared.bodies
         self.prepared = prepared
-        self.asked = asked
-        pinned = [pin(body) for body in prepared.bodies]
-        self.addresses = [address for address, _ in pinned]
-        self.pins = [kept for _, kept in pinned]
-        self.address = self.addresses[0]
-        self.size = len(prepared.bodies[0])
-        self.orders = len(prepared.bodies) if len(prepared.bodies) > 1 else 0
-        self.hits = 0
+        self.table = table
+        self.key = key
+        self.size = len(bodies[0])
+        self.orders = 0
+        self.addresses: list[int] = _NONE
+        self.pins: object
+        if len(bodies) == 1:
+            self.address, self.pins = pin(bodies[0])
+        else:
+            pinned = [pin(body) for body in bodies]
+            self.addresses = [address for address, _ in pinned]
+            self.pins = [kept for _, kept in pinned]
+            self.address = self.addresses[0]
+            self.orders = len(bodies)
+        # The next order is the one after what was handed out last.
+        self.hits = self.counted = prepared.used - 1
         self.marked = True
+        self.tally: Tally | None = None
 
     def turn(self) -> None:
         """Have the next order at `address`."""
         self.address = self.addresses[self.hits % self.orders]
+
+
+_NONE: list[int] = []
+
+
+class Tally:
+    """Hits that are alike in all that is counted, and not in the metrics yet."""
+
+    __slots__ = ("asked", "block", "do", "qtype", "response", "size", "times")
+
+    def __init__(self, entry: Entry) -> None:
+        prepared = entry.prepared
+        self.block = prepared.block
+        self.qtype = prepared.qtype
+        self.response = (prepared.rcode, prepared.by)
+        self.do = prepared.do
+        self.asked = len(entry.key) + 2
+        self.size = entry.size + 2
+        self.times = 0
 
 
 class Table:
@@ -131,62 +190,105 @@ class Table:
         """How long hot answers took that are not in the metrics yet; shared out as they are."""
         self._pin = pin
         self._limit = limit
+        self._tallies: dict[object, Tally] = {}
+        self._unsettled: list[Tally] = []
+        self._owed: dict[int, tuple[Block, int]] = {}
+        """By a block's id: hits whose durations are still in `seconds`."""
 
     def put(self, key: bytes, prepared: Prepared) -> None:
-        """Answer `key`, a query after its ID, with `prepared` from now on."""
+        """Answer `key`, a query after its ID, with `prepared` from now on.
+
+        Nothing happens where that would cost more than it is worth: see MAX_KEY, MAX_PLACES.
+        """
+        if (
+            prepared.turning is not None
+            or len(key) > MAX_KEY
+            or len(prepared.places) >= MAX_PLACES
+            or key in self.entries
+        ):
+            return
         if len(self.entries) >= self._limit:
             self._sweep()
-        if key not in self.entries:
-            self.entries[key] = Entry(prepared, self._pin, len(key) + 2)
-            prepared.places.append((self, key))
+        entry = self.entries[key] = Entry(prepared, self, key, self._pin)
+        prepared.places += (entry,)
 
     def drop(self, key: bytes) -> None:
         """Forget an answer; its hits go into the metrics."""
-        entry = self.entries.pop(key, None)
-        if entry is not None:
-            self._count(entry)
+        self._count(self.entries.pop(key))
 
     def count(self) -> None:
         """Put all hits into the metrics."""
         for entry in self.entries.values():
-            if entry.hits:
+            if entry.hits != entry.counted:
                 self._count(entry)
+        self._settle()
+        for block, hits in self._owed.values():
+            block.counters.durations.add(self.seconds.take(hits))
+        self._owed.clear()
 
     def _count(self, entry: Entry) -> None:
-        hits, entry.hits = entry.hits, 0
-        if hits:
-            entry.marked = True
-            prepared = entry.prepared
-            counters = prepared.block.counters
-            if prepared.block.counted:
-                asked = (self.proto, self.family, prepared.qtype)
-                counters.count(asked, (prepared.rcode, prepared.by), hits)
-                size = entry.size + 2
-                counters.measure(self.proto, entry.asked, size, hits, do=prepared.do)
-                counters.durations.add(self.seconds.take(hits))
+        hits = entry.hits - entry.counted
+        if not hits:
+            return
+        entry.counted = entry.hits
+        entry.marked = True
+        tally = entry.tally
+        if tally is None:
+            tally = entry.tally = self._tally_of(entry)
+        if not tally.times:
+            if len(self._unsettled) >= MAX_TALLIES:
+                self._settle()
+            self._unsettled.append(tally)
+        tally.times += hits
+
+    def _tally_of(self, entry: Entry) -> Tally:
+        """One tally for what is counted alike, so that a scrape has few to settle."""
+        made = Tally(entry)
+        kind = (id(made.block), made.qtype, made.response, made.do, made.asked, made.size)
+        if len(self._tallies) >= MAX_TALLIES:
+            self._tallies.clear()
+        return self._tallies.setdefault(kind, made)
+
+    def _settle(self) -> None:
+        for tally in self._unsettled:
+            times, tally.times = tally.times, 0
+            block, counters = tally.block, tally.block.counters
+            if block.counted:
+                counters.count((self.proto, self.family, tally.qtype), tally.response, times)
+                counters.measure(self.proto, tally.asked, tally.size, times, do=tally.do)
+                _, owed = self._owed.get(id(block), (block, 0))
+                self._owed[id(block)] = (block, owed + times)
+        self._unsettled.clear()
 
     def _sweep(self) -> None:
         """Second chance: what was used since the last sweep goes to the end, the rest goes."""
-        for key in list(islice(self.entries, max(1, len(self.entries) // SWEEP))):
-            entry = self.entries.pop(key)
+        for entry in list(islice(self.entries.values(), SWEEP)):
             self._count(entry)
             if entry.marked:
                 entry.marked = False
-                self.entries[key] = entry
+                self.entries[entry.key] = self.entries.pop(entry.key)
             else:
-                entry.prepared.places.remove((self, key))
+                self._evict(entry)
         if len(self.entries) >= self._limit:
-            oldest = next(iter(self.entries))
-            self.entries.pop(oldest).prepared.places.remove((self, oldest))
+            self._evict(next(iter(self.entries.values())))
+
+    def _evict(self, entry: Entry) -> None:
+        self.drop(entry.key)
+        prepared = entry.prepared
+        prepared.places = tuple([place for place in prepared.places if place is not entry])
 
 
 class HotAnswers:
     """What is prepared for one port, by question, and by what it depends on."""
 
-    def __init__(self, limit: int = MAX_PREPARED) -> None:
+    def __init__(self, limit: int = MAX_PREPARED, octets: int = MAX_OCTETS) -> None:
         self._prepared: dict[object, Prepared] = {}
-        self._dependants: dict[Dependency, set[Prepared]] = {}
+        # Most words have one answer that rests on them: a set for each would be most of the memory.
+        self._dependants: dict[Dependency, Prepared | set[Prepared]] = {}
         self._limit = limit
+        self._most_octets = octets
+        self.octets = 0
+        """Of all bodies together."""
 
     def __len__(self) -> int:
         return len(self._prepared)
@@ -196,41 +298,66 @@ class HotAnswers:
         return self._prepared.get(key)
 
     def put(self, key: object, prepared: Prepared) -> None:
-        """Remember an answer. The oldest make room."""
-        while len(self._prepared) >= self._limit:
-            self._drop(next(iter(self._prepared.values())))
+        """Remember an answer, in the place of one to the same question. The oldest make room."""
+        before = self._prepared.get(key)
+        if before is not None:
+            self._drop(before)
+        octets = self.octets + prepared.octets
+        if len(self._prepared) >= self._limit or octets > self._most_octets:
+            self._make_room(prepared.octets)
+        self.octets += prepared.octets
         prepared.key = key
         self._prepared[key] = prepared
+        dependants = self._dependants
         for dependency in prepared.depends:
-            self._dependants.setdefault(dependency, set()).add(prepared)
+            held = dependants.get(dependency)
+            if held is None:
+                dependants[dependency] = prepared
+            elif isinstance(held, set):
+                held.add(prepared)
+            elif held is not prepared:
+                dependants[dependency] = {held, prepared}
 
     def forget(self, changed: Iterable[Dependency]) -> None:
         """Drop every answer that depends on one of these."""
         for dependency in changed:
-            for prepared in list(self._dependants.get(dependency, ())):
+            held = self._dependants.pop(dependency, ())
+            for prepared in (held,) if isinstance(held, Prepared) else held:
                 self._drop(prepared)
+
+    def _make_room(self, octets: int) -> None:
+        """For one more, of so many octets; a part of the oldest go together. See SWEEP."""
+        part = max(1, min(SWEEP, self._limit // SWEEP))
+        for prepared in list(islice(self._prepared.values(), part)):
+            self._drop(prepared)
+        while self._prepared and self.octets + octets > self._most_octets:
+            self._drop(next(iter(self._prepared.values())))
 
     def _drop(self, prepared: Prepared) -> None:
         del self._prepared[prepared.key]
+        self.octets -= prepared.octets
         for dependency in prepared.depends:
-            dependants = self._dependants[dependency]
-            dependants.discard(prepared)
-            if not dependants:
-                del self._dependants[dependency]
-        for table, key in prepared.places:
-            table.drop(key)
-        prepared.places.clear()
+            held = self._dependants.get(dependency)
+            if isinstance(held, set):
+                held.discard(prepared)
+            if held is prepared or not held:
+                self._dependants.pop(dependency, None)
+        for entry in prepared.places:
+            entry.table.drop(entry.key)
+        prepared.places = ()
 
 
 def orders(body: bytes, start: int, end: int, count: int) -> tuple[bytes, ...]:
-    """A body in up to MAX_ORDERS rotations of the `count` records, equal in size, in start:end."""
-    if count < 2:
+    """A body in all rotations of the `count` records, equal in size, in start:end.
+
+    The body alone where they are too many to be kept: see MAX_ORDERS.
+    """
+    if not 1 < count <= MAX_ORDERS or count * len(body) > MAX_ORDERS_SIZE:
         return (body,)
-    wanted = max(1, min(count, MAX_ORDERS, MAX_ORDERS_SIZE // len(body)))
     size = (end - start) // count
-    records = body[start:end]
-    made: list[bytes] = []
-    for turn in range(wanted):
-        cut = turn * count // wanted * size
-        made.append(body[:start] + records[cut:] + records[:cut] + body[end:])
-    return tuple(made)
+    return tuple([_turned(body, start, end, cut) for cut in range(start, end, size)])
+
+
+def _turned(body: bytes, start: int, end: int, cut: int) -> bytes:
+    """The body with what stands from `cut` to `end` before what stands from `start` to `cut`."""
+    return body[:start] + body[cut:end] + body[start:cut] + body[end:]

@@ -181,7 +181,7 @@ class KubernetesHandler:
         self._synced = False
         self._resolve = resolve
         self._following = following
-        self._tag = id(self)
+        self._tag = b"%d " % id(self)
 
     def __call__(self, request: Request) -> Outcome:
         """Answer, or pass on."""
@@ -209,21 +209,23 @@ class KubernetesHandler:
                 return Reply(authority=(zone.soa(),), aa=True, by=NAME, depends=depends)
             case End.NXDOMAIN:
                 if any(name.is_below(query.key, apex) for apex in self._fallthrough):
-                    return self._following(request)
+                    passed = self._following(request)
+                    if isinstance(passed, Reply):
+                        # What others say of a name counts only while we do not have it.
+                        passed.depends = _union(passed.depends, depends)
+                    return passed
                 authority = (zone.soa(),)
                 return Reply(Rcode.NXDOMAIN, authority=authority, aa=True, by=NAME, depends=depends)
 
-    def touched(self, change: Change) -> list[object]:
+    def touched(self, change: Change) -> list[bytes]:
         """What answers of this directive may rest on and `change` touches."""
-        return [(self._tag, part) for part in of_change(change)]
+        return of_change(change, self._tag)
 
     def _depends(self, zone: Zone, key: bytes) -> Depends:
         """What an answer about `key` rests on, told apart from that of other clusters."""
         if isinstance(zone, ReverseZone):
-            found = of_reverse_name(key, zone.apex)
-        else:
-            found = of_forward_name(key[: len(key) - len(zone.apex)])
-        return None if found is None else tuple((self._tag, part) for part in found)
+            return of_reverse_name(key, zone.apex, self._tag)
+        return of_forward_name(key[: len(key) - len(zone.apex)], self._tag)
 
     def _zone_of(self, key: bytes) -> Zone | None:
         for apex, zone in self._zones:
@@ -267,7 +269,7 @@ class KubernetesHandler:
 
 
 def _union(one: Depends, other: Depends) -> Depends:
-    return None if one is None or other is None else one + other
+    return None if one is None or other is None else tuple(dict.fromkeys(one + other))
 
 
 def _look(zone: Zone, key: bytes, qtype: int) -> Lookup:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from kdns.net import listen
-from kdns.net.listen import ListenError, bind_pair, bind_tcp, bind_udp
+from kdns.net.listen import ListenError, bind_all, bind_pair, bind_tcp, bind_udp
 
 
 @pytest.fixture
@@ -41,9 +41,7 @@ def test_an_ipv6_address_is_bound_as_given(stack: ExitStack) -> None:
     assert tcp.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
 
 
-def test_without_ipv6_no_address_is_ipv4_and_the_log_says_so_once(
-    stack: ExitStack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def take_ipv6_away(monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.socket
 
     def no_ipv6(family: int, kind: int) -> socket.socket:
@@ -53,6 +51,12 @@ def test_without_ipv6_no_address_is_ipv4_and_the_log_says_so_once(
 
     monkeypatch.setattr(socket, "socket", no_ipv6)
     listen._say_ipv4_only.cache_clear()
+
+
+def test_without_ipv6_no_address_is_ipv4_and_the_log_says_so_once(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    take_ipv6_away(monkeypatch)
     with caplog.at_level(logging.WARNING, "kdns.net"):
         udp = stack.enter_context(bind_udp("", 0))
         tcp = stack.enter_context(bind_tcp("", 0))
@@ -112,3 +116,108 @@ def test_a_pair_on_a_given_port_fails_as_one(stack: ExitStack) -> None:
     with pytest.raises(ListenError, match=rf"^udp 127\.0\.0\.1:{port}: "):
         bind_pair("127.0.0.1", port)
     stack.enter_context(bind_tcp("127.0.0.1", port, reuse_port=False))
+
+
+# Everything that one address of the Corefile takes.
+
+
+def bound(stack: ExitStack, sockets: list[socket.socket]) -> list[tuple[str, str, int]]:
+    """Kind, host and port of each; they are closed at the end."""
+    kinds = {socket.SOCK_DGRAM: "udp", socket.SOCK_STREAM: "tcp"}
+    return [
+        (kinds[socket.SocketKind(s.type)], *stack.enter_context(s).getsockname()[:2])
+        for s in sockets
+    ]
+
+
+@pytest.mark.usefixtures("ipv6")
+@pytest.mark.parametrize("host", ["", "::", "0::0"])
+def test_every_address_takes_a_udp_socket_for_each_family(stack: ExitStack, host: str) -> None:
+    sockets = bind_all(host)
+    port = sockets[-1].getsockname()[1]
+    assert bound(stack, sockets) == [
+        ("udp", "0.0.0.0", port),
+        ("udp", "::", port),
+        ("tcp", "::", port),
+    ]
+    flags = [s.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) for s in sockets[1:]]
+    assert flags == [1, 0]
+
+
+@pytest.mark.usefixtures("ipv6")
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0"])
+def test_one_address_takes_one_udp_socket(stack: ExitStack, host: str) -> None:
+    sockets = bind_all(host)
+    port = sockets[-1].getsockname()[1]
+    assert bound(stack, sockets) == [("udp", host, port), ("tcp", host, port)]
+
+
+def test_without_ipv6_every_address_is_every_ipv4_address(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_ipv6_away(monkeypatch)
+    sockets = bind_all("")
+    port = sockets[-1].getsockname()[1]
+    assert bound(stack, sockets) == [("udp", "0.0.0.0", port), ("tcp", "0.0.0.0", port)]
+
+
+@pytest.mark.usefixtures("ipv6")
+@pytest.mark.parametrize(
+    ("family", "host", "place"),
+    [(socket.AF_INET, "0.0.0.0", "0.0.0.0"), (socket.AF_INET6, "::", "[::]")],
+)
+def test_one_family_s_port_in_use_fails_all_in_one_line_and_leaves_nothing_open(
+    stack: ExitStack, family: socket.AddressFamily, host: str, place: str
+) -> None:
+    taken = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+    if family == socket.AF_INET6:
+        taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    taken.bind((host, 0))
+    port = taken.getsockname()[1]
+    with pytest.raises(ListenError) as error:
+        bind_all("", port)
+    assert str(error.value).startswith(f"udp {place}:{port}: address already in use; ")
+    taken.close()
+    bound(stack, bind_all("", port))
+
+
+@pytest.mark.usefixtures("ipv6")
+def test_a_free_port_is_looked_for_until_all_have_it(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+    real = listen._open
+
+    def taken_twice(
+        family: socket.AddressFamily,
+        kind: socket.SocketKind,
+        address: tuple[str, int],
+        reuse_port: bool,
+        *,
+        v6only: bool = False,
+    ) -> socket.socket:
+        if v6only and family == socket.AF_INET6:
+            tried.append(address[1])
+            if len(tried) < 3:
+                raise OSError(errno.EADDRINUSE, "Address already in use")
+        return real(family, kind, address, reuse_port, v6only=v6only)
+
+    monkeypatch.setattr(listen, "_open", taken_twice)
+    *_, tcp = bound(stack, bind_all(""))
+    assert (len(tried), tried[-1]) == (3, tcp[2])
+    monkeypatch.setattr(listen, "_PAIR_TRIES", 2)
+    tried.clear()
+    with pytest.raises(ListenError, match=r"^udp \[::\]:\d+: address already in use"):
+        bind_all("")
+
+
+@pytest.mark.usefixtures("ipv6")
+def test_processes_share_all_sockets_of_a_port_when_asked_to(stack: ExitStack) -> None:
+    first = bound(stack, bind_all("", reuse_port=True))
+    assert bound(stack, bind_all("", first[0][2], reuse_port=True)) == first
+
+
+@pytest.mark.parametrize("host", ["localhost", "300.1.1.1"])
+def test_what_is_no_address_is_not_bound_at_all(host: str) -> None:
+    with pytest.raises(ListenError, match="expected an IPv4 or IPv6 address"):
+        bind_all(host)

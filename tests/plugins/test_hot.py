@@ -1,0 +1,317 @@
+"""Hot answers are bounded, die with what they rest on, turn their addresses, and count exactly."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdns.plugins import hot
+from kdns.plugins.block import Block
+from kdns.plugins.hot import Entry, HotAnswers, Prepared, Span, Table, orders
+from kdns.telemetry.histogram import SECONDS
+
+
+@pytest.fixture
+def block() -> Block:
+    return Block((".",), counted=True)
+
+
+def prepared(
+    block: Block,
+    *bodies: bytes,
+    depends: tuple[object, ...] = (),
+    qtype: int = 1,
+    turning: Span | None = None,
+    do: bool = False,
+) -> Prepared:
+    made = bodies or (b"body",)
+    return Prepared(made, depends, block, qtype, 0, "test", do=do, turning=turning)
+
+
+def hit(table: Table, key: bytes, times: int = 1) -> None:
+    """What a listener does."""
+    for _ in range(times):
+        entry = table.entries[key]
+        entry.hits += 1
+        table.seconds.observe(SECONDS, 0.001)
+
+
+def asked(block: Block) -> int:
+    return sum(block.counters.requests.values())
+
+
+# Dependence.
+
+
+def test_an_answer_is_there_until_something_it_rests_on_changes(block: Block) -> None:
+    answers = HotAnswers()
+    first, second = prepared(block, depends=("a", "b")), prepared(block, depends=("b", "c"))
+    answers.put("one", first)
+    answers.put("two", second)
+    answers.put("three", prepared(block, depends=()))
+    answers.forget(["x"])
+    assert (answers.get("one"), answers.get("two")) == (first, second)
+    answers.forget(["a", "a"])
+    assert (answers.get("one"), answers.get("two")) == (None, second)
+    answers.forget(["b", "c"])
+    assert (answers.get("two"), len(answers)) == (None, 1)
+
+
+def test_it_goes_from_every_table_at_once_and_others_stay(block: Block) -> None:
+    answers = HotAnswers()
+    udp, tcp = Table("udp", 1), Table("tcp", 2)
+    gone, kept = prepared(block, depends=("a",)), prepared(block, depends=("b",))
+    answers.put("gone", gone)
+    answers.put("kept", kept)
+    for table in (udp, tcp):
+        table.put(b"gone", gone)
+        table.put(b"gone, with another size", gone)
+        table.put(b"kept", kept)
+    answers.forget(["a"])
+    assert list(udp.entries) == list(tcp.entries) == [b"kept"]
+
+
+def test_what_rests_twice_on_the_same_is_dropped_once(block: Block) -> None:
+    answers = HotAnswers()
+    answers.put("one", prepared(block, depends=("a", "a", "b")))
+    answers.forget(["b"])
+    answers.forget(["a"])
+    assert len(answers) == 0
+
+
+def test_a_second_answer_to_a_question_takes_the_place_of_the_first(block: Block) -> None:
+    answers, table = HotAnswers(), Table("udp", 1)
+    old, new = prepared(block, depends=("a",)), prepared(block, depends=("a",))
+    answers.put("one", old)
+    table.put(b"one", old)
+    answers.put("one", new)
+    assert (answers.get("one"), len(answers), table.entries) == (new, 1, {})
+    answers.forget(["a"])
+    assert len(answers) == 0
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.lists(st.sampled_from("abcd"), max_size=4).map(tuple))
+        | st.sampled_from("abcd"),
+        max_size=60,
+    )
+)
+def test_it_is_what_a_plain_dictionary_would_be(
+    steps: list[tuple[int, tuple[str, ...]] | str],
+) -> None:
+    """And nothing remains of what is gone."""
+    answers, plain = HotAnswers(), dict[int, Prepared]()
+    table, block = Table("udp", 1), Block((".",))
+    for step in steps:
+        if isinstance(step, str):
+            answers.forget([step])
+            plain = {k: p for k, p in plain.items() if step not in p.depends}
+        else:
+            question, depends = step
+            plain[question] = prepared(block, depends=depends)
+            answers.put(question, plain[question])
+            table.put(b"%d" % question, plain[question])
+        assert {q: p for q in range(6) if (p := answers.get(q))} == plain
+        assert {int(k): e.prepared for k, e in table.entries.items()} == plain
+    assert answers.octets == sum(p.octets for p in plain.values())
+    answers.forget("abcd")
+    assert answers._dependants == {}
+
+
+# Bounds.
+
+
+def test_the_oldest_answers_make_room(block: Block) -> None:
+    answers, table = HotAnswers(limit=4), Table("udp", 1)
+    for number in range(6):
+        made = prepared(block, depends=(number,))
+        answers.put(number, made)
+        table.put(b"%d" % number, made)
+    assert [q for q in range(6) if answers.get(q)] == [2, 3, 4, 5]
+    assert list(table.entries) == [b"2", b"3", b"4", b"5"]
+
+
+def test_octets_are_bounded_too(block: Block) -> None:
+    answers = HotAnswers(limit=64, octets=1000)
+    for number in range(30):
+        answers.put(number, prepared(block, bytes(100), bytes(100)))
+        assert answers.octets <= 1000
+    assert [q for q in range(30) if answers.get(q)] == [25, 26, 27, 28, 29]
+    answers.put("large", prepared(block, bytes(900)))
+    assert (answers.octets, len(answers)) == (900, 1)
+    assert answers.get("large")
+
+
+def test_a_table_keeps_what_was_used_since_it_was_last_full(block: Block) -> None:
+    table = Table("udp", 1, limit=200)
+    for number in range(200):
+        table.put(b"%d" % number, prepared(block))
+    used = [b"%d" % number for number in range(0, 200, 10)]
+    for number in range(200, 2000):
+        for key in used:
+            hit(table, key)
+        table.put(b"%d" % number, prepared(block))
+        assert len(table.entries) <= 200
+    assert set(used) <= set(table.entries)
+    table.count()
+    assert asked(block) == len(used) * 1800
+
+
+def test_a_table_in_which_all_is_used_still_has_room_for_one_more(block: Block) -> None:
+    table = Table("udp", 1, limit=100)
+    made = [prepared(block) for _ in range(101)]
+    for number in range(100):
+        table.put(b"%d" % number, made[number])
+        hit(table, b"%d" % number)
+    table.put(b"100", made[100])
+    assert len(table.entries) == 100
+    assert b"100" in table.entries
+    assert sum(len(p.places) for p in made) == 100
+    table.count()
+    assert asked(block) == 100, "what was dropped was counted first"
+
+
+def test_one_answer_does_not_fill_a_table(block: Block) -> None:
+    table, one = Table("udp", 1), prepared(block)
+    for size in range(1000):
+        table.put(b"size %d" % size, one)
+    assert len(table.entries) == len(one.places) == hot.MAX_PLACES
+
+
+def test_no_key_is_longer_than_a_question_can_be(block: Block) -> None:
+    table = Table("udp", 1)
+    table.put(bytes(hot.MAX_KEY + 1), prepared(block))
+    assert not table.entries
+    table.put(bytes(hot.MAX_KEY), prepared(block))
+    assert len(table.entries) == 1
+
+
+def test_what_is_there_stays(block: Block) -> None:
+    table, first = Table("udp", 1), prepared(block)
+    table.put(b"key", first)
+    table.put(b"key", prepared(block))
+    assert table.entries[b"key"].prepared is first
+    assert first.places == (table.entries[b"key"],)
+
+
+# Orders.
+
+
+@pytest.mark.parametrize("count", [2, 3, 20, hot.MAX_ORDERS])
+def test_each_order_begins_with_another_record(count: int) -> None:
+    records = [b"%04d" % n for n in range(count)]
+    body = b"head" + b"".join(records) + b"tail"
+    made = orders(body, 4, 4 + 4 * count, count)
+    assert [order[4:8] for order in made] == records
+    assert {order[:4] + order[-4:] for order in made} == {b"headtail"}
+    assert {frozenset(order[n : n + 4] for n in range(4, 4 + 4 * count, 4)) for order in made} == {
+        frozenset(records)
+    }
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 4), (hot.MAX_ORDERS + 1, 4), (20, 400)])
+def test_one_record_has_one_order_and_too_many_are_not_kept(count: int, size: int) -> None:
+    body = b"head" + bytes(count * size)
+    assert orders(body, 4, len(body), count) == (body,)
+
+
+def test_what_has_too_many_orders_is_turned_when_it_is_asked_for(block: Block) -> None:
+    records = [b"%04d" % n for n in range(100)]
+    body = b"head" + b"".join(records) + b"tail"
+    one = prepared(block, body, turning=(4, 404, 100))
+    given = [one.body() for _ in range(200)]
+    assert [order[4:8] for order in given] == (records[1:] + records[:1]) * 2
+    assert {len(order) for order in given} == {408}
+    table = Table("udp", 1)
+    table.put(b"key", one)
+    assert not table.entries, "a table has finished answers alone"
+
+
+def test_each_order_is_handed_out_equally_often_and_none_twice_in_a_row(block: Block) -> None:
+    """The first went to the client whose question made it; scrapes in between change nothing."""
+    one = prepared(block, b"a", b"b", b"c")
+    assert [one.body() for _ in range(4)] == [b"b", b"c", b"a", b"b"]
+    addresses = {b"a": 1, b"b": 2, b"c": 3}
+    table = Table("udp", 1, lambda body: (addresses[body], None))
+    table.put(b"key", one)
+    entry = table.entries[b"key"]
+    sent = []
+    for number in range(30):
+        entry.hits += 1
+        entry.turn()
+        sent.append(entry.address)
+        if number % 4 == 0:
+            table.count()
+    assert sent == [3, 1, 2] * 10
+    assert asked(block) == 29
+
+
+def test_what_keeps_an_address_good_lives_as_long_as_its_entry(block: Block) -> None:
+    pins = {body: object() for body in (b"a", b"b")}
+    table = Table("udp", 1)
+    turning, alone = (
+        Entry(prepared(block, *bodies), table, b"key", lambda body: (id(body), pins[body]))
+        for bodies in ((b"a", b"b"), (b"a",))
+    )
+    assert turning.pins == [pins[b"a"], pins[b"b"]]
+    assert alone.pins is pins[b"a"]
+    assert (turning.orders, alone.orders) == (2, 0)
+
+
+# Metrics.
+
+
+def test_hits_are_counted_once_whenever_that_is(block: Block) -> None:
+    answers = HotAnswers()
+    table = Table("tcp", 2)
+    one, other = prepared(block, depends=("a",)), prepared(block, b"longer body", do=True, qtype=28)
+    answers.put("one", one)
+    table.put(b"one", one)
+    table.put(b"another", other)
+    hit(table, b"one", 3)
+    table.count()
+    table.count()
+    hit(table, b"one", 2)
+    hit(table, b"another", 4)
+    answers.forget(["a"])
+    table.count()
+    counters = block.counters
+    assert counters.requests == {("tcp", 2, 1): 5, ("tcp", 2, 28): 4}
+    assert counters.responses == {(0, "test"): 9}
+    assert counters.do_requests == 4
+    assert sum(counters.durations.counts) == 9
+    assert sum(counters.request_sizes["tcp"].counts) == 9
+    assert counters.request_sizes["tcp"].sum == 5 * len(b"IDone") + 4 * len(b"IDanother")
+    assert counters.response_sizes["tcp"].sum == 5 * len(b"IDbody") + 4 * len(b"IDlonger body")
+    assert sum(table.seconds.counts) == 0
+
+
+def test_blocks_are_told_apart_and_those_that_count_nothing_do_not(block: Block) -> None:
+    table, second, silent = Table("udp", 1), Block((".",), counted=True), Block((".",))
+    for number, served in enumerate((block, second, silent)):
+        table.put(b"%d" % number, prepared(served))
+        hit(table, b"%d" % number, number + 1)
+    table.count()
+    assert (asked(block), asked(second), asked(silent)) == (1, 2, 0)
+    assert sum(block.counters.durations.counts) == 1
+
+
+def test_many_kinds_of_hits_are_counted_all_the_same(block: Block) -> None:
+    table = Table("udp", 1)
+    kinds = hot.MAX_TALLIES * 2 + 5
+    for number in range(kinds):
+        # Every one is of another size.
+        table.put(b"%d" % number, prepared(block, bytes(number + 1)))
+        hit(table, b"%d" % number)
+    table.count()
+    table.put(b"0 again", prepared(block, b"x"))
+    for key in (b"0", b"0 again"):
+        hit(table, key)
+    table.count()
+    assert asked(block) == kinds + 2
+    assert sum(Counter(block.counters.responses).values()) == kinds + 2
+    assert sum(block.counters.durations.counts) == kinds + 2
+    assert len(table._tallies) <= hot.MAX_TALLIES
+    assert not table._unsettled
