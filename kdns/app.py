@@ -7,6 +7,7 @@ stop:   readiness says no, linger (lameduck), listeners drain, sources and HTTP 
 """
 
 import asyncio
+import gc
 import logging
 import socket
 import time
@@ -34,6 +35,8 @@ from kdns.plugins.upstream import UpstreamExchange
 
 log = logging.getLogger("kdns")
 
+COLLECT = (5_000, 20, 1_000)
+"""Thresholds of the collector of cycles: rarely the young, hardly ever the old."""
 DRAIN = 5.0
 """Seconds that pending answers are waited for at the end, as in CoreDNS."""
 
@@ -161,6 +164,21 @@ class App:
                 table.count()
         return self.blocks
 
+    def settle(self) -> None:
+        """Once everything is known, have the collector of cycles leave it alone.
+
+        What a cluster holds lives long and has no cycles; walking all of it, again and again,
+        stops every answer for as long as it takes. Until then this asks again in a second.
+        """
+        if self.stopping:
+            return
+        if not all(ready() for _, ready in self.readiness):
+            self.loop.call_later(1.0, self.settle)
+            return
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECT)
+
     async def _start(self) -> None:
         built: dict[int, Block] = {}
         for (host, port), planned in self._plan.listeners().items():
@@ -187,6 +205,7 @@ class App:
             waiting = action()
             if waiting is not None:
                 await waiting
+        self.settle()
 
     def _listen(self, sockets: list[socket.socket], dispatcher: Dispatcher) -> int:
         """Make listeners of the sockets of one address; the port that they have."""

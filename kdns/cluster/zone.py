@@ -79,20 +79,26 @@ class _Zone:
         self._cluster = cluster
         self._options = options
         self._ns_name = NS_DNS + apex
+        self._soa: tuple[int, RRset] | None = None
 
     def soa(self) -> RRset:
         """The SOA record, with the present serial (RFC 1035, 3.3.13; RFC 2308, 4)."""
+        serial = self._cluster.serial
+        if self._soa is not None and self._soa[0] == serial:
+            return self._soa[1]
         ttl = self._options.ttl
         data = rdata.soa(
             self._ns_name,
             HOSTMASTER + self.apex,
-            self._cluster.serial,
+            serial,
             REFRESH,
             RETRY,
             EXPIRE,
             ttl,
         )
-        return RRset(self.apex, iana.SOA, min(ttl, MAX_SOA_TTL), (data,))
+        made = RRset(self.apex, iana.SOA, min(ttl, MAX_SOA_TTL), (data,))
+        self._soa = (serial, made)
+        return made
 
     def _in_dns(self, key: bytes) -> Node | None:
         """`dns` and below: it exists for the sake of `ns.dns` (RFC 8020)."""

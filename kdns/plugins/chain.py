@@ -6,7 +6,7 @@ the answer gives it, and those before it may change it on its way out.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kdns.plugins.peer import Peer
 from kdns.plugins.pending import Pending
@@ -21,8 +21,7 @@ EDE_NOT_READY = 14
 EDE_NETWORK_ERROR = 23
 
 
-@dataclass(slots=True, frozen=True)
-class Request:
+class Request(NamedTuple):
     """A question, who asked it, and how many aliases it has already been led through."""
 
     query: Query

@@ -6,6 +6,7 @@ rcode that the standard names; `salvage` makes the reply to what could not be re
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 
 from kdns.wire import iana, name
 from kdns.wire.errors import NotAQuery, NotImplementedOpcode, WireError
@@ -106,8 +107,17 @@ def read_query(wire: bytes) -> Query:
     position += 4
     edns = None
     if ancount or nscount or arcount or position != len(wire):
-        edns = _read_records(wire, position, ancount + nscount, arcount)
+        if arcount == 1 and len(wire) == position + 11 and not ancount | nscount:
+            edns = _read_last(wire[position:])
+        else:
+            edns = _read_records(wire, position, ancount + nscount, arcount)
     return Query(qname, qtype, qclass, id=id_, flags=flags, edns=edns, size=len(wire))
+
+
+@lru_cache(maxsize=256)
+def _read_last(record: bytes) -> Edns | None:
+    """The only record behind the question, 11 octets: nearly always an OPT without options."""
+    return _read_records(record, 0, 0, 1)
 
 
 def _read_records(wire: bytes, position: int, before: int, additional: int) -> Edns | None:

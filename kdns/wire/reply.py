@@ -7,6 +7,7 @@ the answer requires is left out or cut; Additional records are a courtesy, and g
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from kdns.wire import iana, name
 from kdns.wire.message import HEADER, MIN_UDP_SIZE, Query
@@ -93,6 +94,11 @@ def opt_record(
     return name.ROOT + _RR_HEAD.pack(iana.OPT, size, ttl, len(data)) + data
 
 
+@lru_cache(maxsize=256)
+def _bare_opt(rcode: int, do: bool, size: int) -> bytes:
+    return opt_record(rcode=rcode, do=do, size=size)
+
+
 def write_reply(
     query: Query,
     reply: Reply,
@@ -113,26 +119,69 @@ def write_reply(
     if query.edns is not None:
         do = query.edns.do or reply.do
         options = reply.options and _fitting(reply.options, limit - _BARE - len(query.qname))
-        opt = opt_record(rcode=rcode, do=do, size=size, options=options)
+        if options:
+            opt = opt_record(rcode=rcode, do=do, size=size, options=options)
+        else:
+            opt = _bare_opt(rcode, do, size)
     elif rcode > 15:
         # RFC 6891, section 6.1.3: the upper bits stand in an OPT; the lower ones mean another.
         rcode = iana.Rcode.SERVFAIL
+    if not reply.answer and not reply.additional and not reply.tc:
+        denial = _denial(query, reply.authority)
+        if denial and 16 + len(query.qname) + len(denial) + len(opt) <= limit:
+            flags = _flags(query, reply, rcode, ra=ra)
+            head = HEADER.pack(query.id, flags, 1, 0, 1, 1 if opt else 0)
+            return head + query.qname + _TWO.pack(query.qtype, query.qclass) + denial + opt
     writer = _Writer(query, limit - len(opt))
     answered = writer.add_section(reply.answer) and writer.add_section(reply.authority, 1)
     if answered:
         writer.add_section(reply.additional, 2, whole_sets=True)
+    flags = _flags(query, reply, rcode, ra=ra)
+    if not answered:
+        flags |= iana.TC
+    return writer.finish(query.id, flags, opt)
+
+
+def _denial(query: Query, authority: tuple[RRset, ...]) -> bytes:
+    """The SOA of a zone that the question is in: most denials are this alone. Empty otherwise."""
+    if len(authority) != 1:
+        return b""
+    (soa,) = authority
+    owner = soa.owner
+    if soa.rtype != iana.SOA or len(owner) == 1 or len(soa.rdatas) != 1:
+        return b""
+    if not name.is_below(query.key, owner):
+        return b""
+    return _soa_at(12 + len(query.key) - len(owner), owner, soa.ttl, soa.rclass, soa.rdatas[0])
+
+
+@lru_cache(maxsize=1024)
+def _soa_at(offset: int, owner: bytes, ttl: int, rclass: int, data: bytes) -> bytes:
+    """A SOA record whose owner, in lower case, stands at `offset` of the message."""
+    pointer = _LENGTH.pack(_POINTER | offset)
+    mname, position = name.read(data, 0)
+    rname, position = name.read(data, position)
+    made = b""
+    for text in (mname, rname):
+        below = name.is_below(text.lower(), owner)
+        made += text[: len(text) - len(owner)] + pointer if below else text
+    made += data[position:]
+    return pointer + _RR_HEAD.pack(iana.SOA, rclass, ttl, len(made)) + made
+
+
+def _flags(query: Query, reply: Reply, rcode: int, *, ra: bool) -> int:
     flags = iana.QR | query.flags & (iana.RD | iana.CD | iana.OPCODE_MASK) | rcode & 15
     if reply.cd is not None:
         flags = flags | iana.CD if reply.cd else flags & ~iana.CD
     if reply.aa:
         flags |= iana.AA
-    if reply.tc or not answered:
+    if reply.tc:
         flags |= iana.TC
     if reply.ad:
         flags |= iana.AD
     if ra:
         flags |= iana.RA
-    return writer.finish(query.id, flags, opt)
+    return flags
 
 
 _BARE = 12 + 4 + 11

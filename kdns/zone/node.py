@@ -2,6 +2,7 @@
 
 import enum
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kdns.wire import iana
 from kdns.wire.reply import RRset
@@ -39,8 +40,7 @@ class End(enum.Enum):
     """The name is an alias, and something else was asked for."""
 
 
-@dataclass(slots=True, frozen=True)
-class Lookup:
+class Lookup(NamedTuple):
     """The end of a look-up, with the record set where there is one."""
 
     end: End

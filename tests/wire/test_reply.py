@@ -113,7 +113,7 @@ def test_a_reply_never_exceeds_its_limit(exchange: tuple[Query, Reply], limit: i
 def test_id_opcode_rd_cd_and_question_come_back_in_their_letter_case(
     exchange: tuple[Query, Reply], ra: bool
 ) -> None:
-    """RFC 1035, section 4.1.1; RFC 4035, section 3.1.6; every other flag is ours to set."""
+    """RFC 1035, section 4.1.1; RFC 4035, section 3; every other flag is ours to set."""
     query, reply = exchange
     wire = write_reply(query, reply, limit=512, ra=ra)
     id_, flags, qdcount = struct.unpack("!3H", wire[:6])
