@@ -86,6 +86,7 @@ class Manifests:
         self._tree: folders.Tree | None = None
         self._files: dict[str, FileState] = {}
         self._said: frozenset[Message] = frozenset()
+        self._read: Objects = {}
         self._told: Objects = {}
 
     def read(self) -> Objects:
@@ -99,13 +100,19 @@ class Manifests:
             raise ManifestError(next(iter(tree.missing.values())))
         files = dict(_under(tree.missing, self._files))
         files.update((path, _read_file(path, self._files.get(path))) for path in tree.files)
+        if self._tree is not None and _same(files, self._files):
+            troubles = (tree.missing, tree.unreadable)
+            if troubles == (self._tree.missing, self._tree.unreadable):
+                self._tree = tree
+                return self._read
         self._tree, self._files = tree, files
         together, messages = _join(files.values())
         _imply_namespaces(together)
         messages += _assign(together, self._service_cidrs)
         messages += map(_error, (*tree.missing.values(), *tree.unreadable))
         self._say([*(m for file in files.values() for m in file.messages), *messages])
-        return dict(self._selected(together))
+        self._read = dict(self._selected(together))
+        return self._read
 
     def apply_to(self, sink: Sink) -> None:
         """Read, and tell `sink` everything: `apply` of each object, `sweep` of each resource.
@@ -146,9 +153,10 @@ class Manifests:
 
     def _tell(self, sink: Sink, objects: Objects) -> None:
         told, self._told = self._told, objects
-        for (resource, key), obj in objects.items():
-            if told.get((resource, key)) != obj:
-                sink.apply(resource, obj)
+        if told is not objects:
+            for (resource, key), obj in objects.items():
+                if told.get((resource, key)) != obj:
+                    sink.apply(resource, obj)
         for resource in self._resources:
             sink.sweep(resource, {key for held, key in objects if held is resource})
 
@@ -174,6 +182,11 @@ def _under(
     for path, state in files.items():
         if any(path == root or path.startswith(root.rstrip("/") + "/") for root in missing):
             yield path, state
+
+
+def _same(files: dict[str, FileState], before: dict[str, FileState]) -> bool:
+    """Whether no file was read anew; a file of the same octets keeps the state it had."""
+    return files.keys() == before.keys() and all(files[p] is before[p] for p in files)
 
 
 def _read_file(path: str, old: FileState | None) -> FileState:
