@@ -109,7 +109,7 @@ def write_reply(
 ) -> bytes:
     """The bytes of `reply` to `query`, at most `limit` octets; below 512 it counts as 512.
 
-    RFC 1035, section 4.1.1: ID, opcode and RD come from the query; RFC 4035, section 3.1.6: so does
+    RFC 1035, section 4.1.1: ID, opcode and RD come from the query; RFC 4035, section 3: so does
     CD. RFC 6891, section 6.1.1: an OPT is answered with an OPT, and only then.
     """
     if limit < MIN_UDP_SIZE:

@@ -447,3 +447,28 @@ def test_an_opt_of_our_own_for_a_question_of_our_own() -> None:
     assert opt_record(rcode=0xABC, do=True, size=4096, options=[(3, b"x")]) == (
         b"\x00\x00\x29\x10\x00\xab\x00\x80\x00\x00\x05\x00\x03\x00\x01x"
     )
+
+
+def test_the_roots_soa_is_denied_with_like_any_other() -> None:
+    """Its owner is a single octet, which no pointer could shorten."""
+    soa = rdata.soa(name.ROOT, name.ROOT, 1, 2, 3, 4, 5)
+    query = Query(QNAME, iana.A)
+    reply = Reply(iana.Rcode.NXDOMAIN, authority=(RRset(name.ROOT, iana.SOA, 60, (soa,)),))
+    (read,) = parse(write_reply(query, reply, limit=512)).authority
+    assert read.to_text() == ". 60 IN SOA . . 1 2 3 4 5"
+
+
+@pytest.mark.parametrize("zone", ["example.", "test.", "www.example.", "other.org."])
+@pytest.mark.parametrize("edns", [None, Edns(1232, 0, do=True)])
+def test_a_denial_reads_as_the_soa_that_was_given(zone: str, edns: Edns | None) -> None:
+    """Whether the SOA stands above the question or elsewhere, its names below it or not."""
+    apex = name.from_text(zone)
+    soa = rdata.soa(name.from_text(f"ns.{zone}"), name.from_text("host.master.net"), 1, 2, 3, 4, 5)
+    query = Query(name.from_text("WwW.Example."), iana.A, id=7, edns=edns)
+    reply = Reply(iana.Rcode.NXDOMAIN, authority=(RRset(apex, iana.SOA, 60, (soa,)),), aa=True)
+    wire = write_reply(query, reply, limit=512)
+    read = parse(wire)
+    (found,) = read.authority
+    assert found.to_text().lower() == f"{zone} 60 in soa ns.{zone} host.master.net. 1 2 3 4 5"
+    assert (read.id, read.rcode(), read.edns) == (7, dns.rcode.NXDOMAIN, 0 if edns else -1)
+    assert read.question[0].name.to_text() == "WwW.Example."
