@@ -25,7 +25,7 @@ Three things follow from what the sink promises to those who ask it:
 
 - A relist never empties it. Objects are applied as their pages come, and what no page named is
   swept after the last one.
-- A malformed object costs itself: it is reported, and its last good state stays.
+- A malformed object costs itself: it is reported, and owns no names, as in a fresh list.
 - A 200 that is no list of ours (a proxy's page, say) is a failure and not an empty cluster.
 
 The reflector does no I/O and knows no time. The shell asks `next_request`, tells what came of it
