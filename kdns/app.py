@@ -32,6 +32,7 @@ from kdns.plugins.hot import Table
 from kdns.plugins.interfaces import host_addresses
 from kdns.plugins.parts import STOPPING, HttpReply, Route, SourceSettings, Timer
 from kdns.plugins.upstream import UpstreamExchange
+from kdns.telemetry.meters import Meters, Sample, merge
 
 log = logging.getLogger("kdns")
 
@@ -126,6 +127,9 @@ class App:
         self.refresh: Callable[[], Awaitable[object]] | None = None
         self.blocks: list[Block] = []
         self.upstreams: dict[tuple[str, int], Upstream] = {}
+        self.meters = Meters()
+        self.others: list[Sample] = []
+        """What other processes of the server have counted, as `refresh` found it."""
         self.readiness: list[tuple[str, Callable[[], bool]]] = []
         self.started: list[Callable[[], Awaitable[object] | None]] = []
         self.lameduck = 0.0
@@ -163,6 +167,10 @@ class App:
             for table in dispatcher.tables:
                 table.count()
         return self.blocks
+
+    def samples(self) -> list[Sample]:
+        """What all processes of the server have counted, but for the blocks' counters."""
+        return merge((self.meters.sample(), self.others))
 
     def settle(self) -> None:
         """Once everything is known, have the collector of cycles leave it alone.
@@ -260,6 +268,10 @@ class BlockParts:
     def hostname(self) -> str:
         return self.app.hostname
 
+    @property
+    def meters(self) -> Meters:
+        return self.app.meters
+
     def monotonic(self) -> float:
         return time.monotonic()
 
@@ -289,7 +301,7 @@ class BlockParts:
         self.app.admin.route(address, path, route)
 
     def metrics_route(self, address: str) -> None:
-        read = metrics_route(self.app.counted_blocks)
+        read = metrics_route(self.app.counted_blocks, self.app.samples)
 
         async def scrape() -> HttpReply:
             if self.app.refresh is not None:

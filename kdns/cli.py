@@ -234,7 +234,11 @@ async def _oversee(
     overseer = workers.Overseer(links)
     app = App(plan, _sources(options, overseer.relay), SystemRandom(), None)
     app.ports = ports
-    app.refresh = lambda: overseer.counters(app.blocks)
+
+    async def refresh() -> None:
+        app.others = await overseer.counters(app.blocks)
+
+    app.refresh = refresh
     told = _told_to_stop()
     await overseer.start()
     try:

@@ -32,6 +32,7 @@ from kdns.plan import Plan
 from kdns.plugins.block import Block, Counters
 from kdns.plugins.multisocket import MultiSocket
 from kdns.plugins.parts import SourceSettings
+from kdns.telemetry.meters import Sample, merge
 
 log = logging.getLogger("kdns")
 
@@ -77,9 +78,10 @@ class Stop(_Message, frozen=True, array_like=True, tag=True):
 
 
 class Counted(_Message, frozen=True, array_like=True, tag=True):
-    """The counters of each block, in the order of the plan."""
+    """The counters of each block, in the order of the plan, and everything else that is counted."""
 
     blocks: list[Counters]
+    samples: list[Sample]
 
 
 ToWorker = Applied | Removed | Swept | Asked | Stop
@@ -159,14 +161,14 @@ class Overseer:
         """The Sink that takes the place of a state of its own."""
         return Relay(source, cluster, self.tell)
 
-    async def counters(self, blocks: list[Block]) -> list[Block]:
-        """The blocks, with the sums of all workers' counters."""
+    async def counters(self, blocks: list[Block]) -> list[Sample]:
+        """Give the blocks the sums of all workers' counters; what else they have counted."""
         async with self._asking:
             self.tell(Asked())
             gathered = [await answers.get() for answers in self._answers]
         for index, block in enumerate(blocks):
             block.counters = total(counted.blocks[index] for counted in gathered)
-        return blocks
+        return merge(counted.samples for counted in gathered)
 
     async def stop(self) -> None:
         """Have every worker drain and end, and wait until all have."""
@@ -237,7 +239,8 @@ async def work(link: socket.socket, sources: ToldSources, app: App) -> None:
     while (body := await _receive(reader)) is not None:
         match _to_worker.decode(body):
             case Asked():
-                writer.write(_frame(Counted([b.counters for b in app.counted_blocks()])))
+                counters = [block.counters for block in app.counted_blocks()]
+                writer.write(_frame(Counted(counters, app.meters.sample())))
             case Stop():
                 break
             case told:

@@ -19,6 +19,7 @@ import kdns
 from kdns.plugins.block import Block
 from kdns.plugins.parts import HttpReply
 from kdns.telemetry.histogram import OCTETS, SECONDS, Histogram
+from kdns.telemetry.meters import Sample
 from kdns.wire import iana
 
 COUNTED_TYPES = frozenset(
@@ -31,8 +32,11 @@ COUNTED_TYPES = frozenset(
 class BlockCollector(Collector):
     """Reads the counters of every block at the time of the scrape."""
 
-    def __init__(self, blocks: Callable[[], Iterable[Block]]) -> None:
+    def __init__(
+        self, blocks: Callable[[], Iterable[Block]], samples: Callable[[], Iterable[Sample]]
+    ) -> None:
         self._blocks = blocks
+        self._samples = samples
 
     def collect(self) -> Iterable[Metric]:
         """The metric families."""
@@ -45,6 +49,7 @@ class BlockCollector(Collector):
         build.add_metric((f"kdns-{kdns.__version__}", "", python), 1)
         yield build
         yield from self._traffic()
+        yield from map(_family, self._samples())
 
     def _sizes_and_durations(self) -> Iterable[Metric]:
         durations = HistogramMetricFamily(
@@ -120,16 +125,31 @@ class BlockCollector(Collector):
         yield total
 
 
+def _family(sample: Sample) -> Metric:
+    if sample.kind == "histogram":
+        family = HistogramMetricFamily(sample.name, sample.help, labels=sample.labels)
+        for labels, histogram in sample.histograms:
+            family.add_metric(labels, _buckets(sample.bounds, histogram), histogram.sum)
+        return family
+    kind = CounterMetricFamily if sample.kind == "counter" else GaugeMetricFamily
+    numbers = kind(sample.name, sample.help, labels=sample.labels)
+    for labels, number in sample.numbers:
+        numbers.add_metric(labels, number)
+    return numbers
+
+
 def _buckets(bounds: tuple[float, ...], histogram: Histogram) -> list[tuple[str, float]]:
     """Cumulative counts by upper bound, the last one being +Inf."""
     texts = [*map(floatToGoString, bounds), "+Inf"]
     return list(zip(texts, accumulate(map(float, histogram.counts)), strict=True))
 
 
-def metrics_route(blocks: Callable[[], Iterable[Block]]) -> Callable[[], HttpReply]:
+def metrics_route(
+    blocks: Callable[[], Iterable[Block]], samples: Callable[[], Iterable[Sample]]
+) -> Callable[[], HttpReply]:
     """What /metrics says."""
     registry = CollectorRegistry()
-    registry.register(BlockCollector(blocks))
+    registry.register(BlockCollector(blocks, samples))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     return lambda: HttpReply(200, generate_latest(registry), CONTENT_TYPE_LATEST)

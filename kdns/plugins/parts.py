@@ -14,6 +14,7 @@ from kdns.cluster.state import Cluster
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Outcome, Request
 from kdns.plugins.upstream import UpstreamExchange
+from kdns.telemetry.meters import Meters
 
 STOPPING = "stopping"
 """What `Parts.unready` names from when the server is told to stop."""
@@ -68,6 +69,10 @@ class Parts(Protocol):
     @property
     def hostname(self) -> str:
         """What this host calls itself."""
+
+    @property
+    def meters(self) -> Meters:
+        """Where what is counted stands, for metrics."""
 
     def monotonic(self) -> float:
         """Seconds of a clock that never goes back."""

@@ -7,15 +7,17 @@ from prometheus_client.parser import text_string_to_metric_families
 import kdns
 from kdns.admin.metrics import COUNTED_TYPES, metrics_route
 from kdns.plugins.block import Block
+from kdns.telemetry.histogram import Histogram
+from kdns.telemetry.meters import Meters
 from kdns.wire import iana
 from kdns.wire.iana import Rcode
 
 Labels = tuple[tuple[str, str], ...]
 
 
-def scraped(*blocks: Block) -> dict[tuple[str, Labels], float]:
+def scraped(*blocks: Block, meters: Meters | None = None) -> dict[tuple[str, Labels], float]:
     """Every sample of a scrape, which holds none twice."""
-    reply = metrics_route(lambda: blocks)()
+    reply = metrics_route(lambda: blocks, (meters or Meters()).sample)()
     assert reply.status == 200
     assert reply.content_type.startswith("text/plain; version=")
     samples = [
@@ -108,8 +110,23 @@ def test_panics_of_all_blocks_are_one_count() -> None:
 
 def test_a_scrape_tells_what_is_true_at_its_time() -> None:
     served = block()
-    route = metrics_route(lambda: [served])
+    route = metrics_route(lambda: [served], list)
     before = route().body
     served.counters.panics += 1
     assert b"coredns_panics_total 0.0" in before
     assert b"coredns_panics_total 1.0" in route().body
+
+
+def test_what_directives_count_is_written_with_their_labels() -> None:
+    meters = Meters()
+    meters.counter("kdns_words", "Words.", ("kind",))[("long",)] += 2
+    meters.gauge("kdns_height", "Height.")[()] = 1.5
+    durations = meters.histogram("kdns_took_seconds", "Seconds.", (0.5, 1.0))
+    durations[()] = Histogram.of((0.5, 1.0))
+    durations[()].observe((0.5, 1.0), 0.75)
+    found = scraped(meters=meters)
+    assert found["kdns_words_total", labels(kind="long")] == 2
+    assert found["kdns_height", ()] == 1.5
+    assert found["kdns_took_seconds_bucket", labels(le="0.5")] == 0
+    assert found["kdns_took_seconds_bucket", labels(le="1.0")] == 1
+    assert found["kdns_took_seconds_sum", ()] == 0.75

@@ -17,6 +17,7 @@ from kdns.plugins.parts import Route, SourceSettings, Timer
 from kdns.plugins.peer import Peer, Proto
 from kdns.plugins.pending import Pending
 from kdns.plugins.upstream import UpstreamError, UpstreamExchange
+from kdns.telemetry.meters import Meters
 from kdns.testing.clock import ManualClock
 from kdns.wire import iana, name
 from kdns.wire.message import HEADER, Edns, Query
@@ -59,6 +60,7 @@ class FakeParts:
     block: Block = field(default_factory=lambda: Block((".",)))
     rng: Random = field(default_factory=lambda: Random(1))
     hostname: str = "node-1"
+    meters: Meters = field(default_factory=Meters)
     clock: ManualClock = field(default_factory=ManualClock)
     upstreams: dict[tuple[str, int], UpstreamExchange] = field(default_factory=dict)
     clusters: dict[SourceSettings, Cluster] = field(default_factory=dict)
