@@ -31,7 +31,7 @@ from kdns.plugins.dispatch import Dispatcher, FamilyFront
 from kdns.plugins.hot import Table
 from kdns.plugins.interfaces import host_addresses
 from kdns.plugins.parts import STOPPING, HttpReply, Route, SourceSettings, Timer
-from kdns.plugins.upstream import UpstreamExchange
+from kdns.plugins.upstream import UpstreamExchange, UpstreamSettings
 from kdns.telemetry.meters import Meters, Sample, merge
 
 log = logging.getLogger("kdns")
@@ -126,7 +126,7 @@ class App:
         """The ports that others answer on, where the plan leaves them open."""
         self.refresh: Callable[[], Awaitable[object]] | None = None
         self.blocks: list[Block] = []
-        self.upstreams: dict[tuple[str, int], Upstream] = {}
+        self.upstreams: dict[UpstreamSettings, Upstream] = {}
         self.meters = Meters()
         self.others: list[Sample] = []
         """What other processes of the server have counted, as `refresh` found it."""
@@ -281,11 +281,13 @@ class BlockParts:
     def local_addresses(self) -> tuple[bytes, ...]:
         return host_addresses()
 
-    def upstream(self, host: str, port: int) -> UpstreamExchange:
-        upstreams = self.app.upstreams
-        if (host, port) not in upstreams:
-            upstreams[host, port] = Upstream(host, port, loop=self.app.loop, rng=self.app.rng)
-        return upstreams[host, port]
+    def upstream(self, settings: UpstreamSettings) -> UpstreamExchange:
+        held = self.app.upstreams
+        if settings not in held:
+            held[settings] = Upstream(
+                settings.host, settings.port, loop=self.app.loop, rng=self.app.rng
+            )
+        return held[settings]
 
     def cluster(self, settings: SourceSettings) -> Cluster:
         return self.app.sources.cluster(settings)

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from struct import Struct
 
-from kdns.plugins import forward
+from kdns.plugins import forwarding
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Outcome, Request
 from kdns.plugins.hot import HotAnswers, Prepared, Span, Table, orders
@@ -225,7 +225,7 @@ class Dispatcher:
             # RFC 5001, section 2.3 leaves the content to us; without the directive it is empty.
             reply.options = (*reply.options, (iana.EDNS_NSID, block.nsid))
             # CoreDNS's nsid also sets DO, on what it has not forwarded. See docs/decisions.
-            reply.do = bool(block.nsid) and reply.by != forward.NAME
+            reply.do = bool(block.nsid) and reply.by != forwarding.NAME
         return write_reply(
             query,
             reply,

@@ -52,6 +52,9 @@ class Rotator:
         return after(self._following(request), self._rotate)
 
     def _rotate(self, reply: Reply) -> Reply:
+        carried = reply.carried
+        if carried is not None and carried.counts[0] < 2 and carried.counts[2] < 2:
+            return reply
         before = reply.answer
         reply.answer = self._section(before)
         reply.rotated = bool(before) and reply.answer[-1] is not before[-1]

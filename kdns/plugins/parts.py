@@ -13,7 +13,7 @@ from kdns.cluster.selectors import FieldSelector, LabelSelector
 from kdns.cluster.state import Cluster
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Outcome, Request
-from kdns.plugins.upstream import UpstreamExchange
+from kdns.plugins.upstream import UpstreamExchange, UpstreamSettings
 from kdns.telemetry.meters import Meters
 
 STOPPING = "stopping"
@@ -83,8 +83,11 @@ class Parts(Protocol):
     def local_addresses(self) -> tuple[bytes, ...]:
         """The addresses that this server is reached at: 4 or 16 octets each."""
 
-    def upstream(self, host: str, port: int) -> UpstreamExchange:
-        """A DNS server to ask. The same one for the same place."""
+    def upstream(self, settings: UpstreamSettings) -> UpstreamExchange:
+        """A DNS server to ask. The same one for the same settings.
+
+        Raises UpstreamSettingsError where a file that they name cannot be used.
+        """
 
     def cluster(self, settings: SourceSettings) -> Cluster:
         """The state of a cluster, kept up to date from when the server starts."""

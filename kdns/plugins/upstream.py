@@ -1,5 +1,6 @@
 """What a directive needs of another DNS server: a question out, a reply or an error back."""
 
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from kdns.plugins.pending import Pending
@@ -7,6 +8,40 @@ from kdns.plugins.pending import Pending
 UpstreamFailure = Literal["timeout", "refused", "lost", "busy", "malformed", "closed"]
 """Why there is no reply: none in time; nobody listens there, or no way to it; the connection was
 lost twice; too many questions are pending already; the query is no question; we are closing."""
+
+Transport = Literal["dns", "tls", "https"]
+
+
+@dataclass(slots=True, frozen=True)
+class UpstreamSettings:
+    """One upstream server, and how to talk to it. The same settings are the same server.
+
+    host: numeric for dns and tls; path: of https. The durations are in seconds: how long an idle
+    connection is kept (expire), how long any is (max_age; 0 for ever), and how many idle ones are
+    (max_idle_conns; 0 for as many as there are).
+    """
+
+    host: str
+    port: int = 53
+    transport: Transport = "dns"
+    path: str = ""
+    servername: str = ""
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    expire: float = 10.0
+    max_age: float = 0.0
+    max_idle_conns: int = 0
+    source_address: str = ""
+    doh_method: Literal["GET", "POST"] = "POST"
+    randomize_case: bool = False
+    cookies: bool = True
+
+    def __str__(self) -> str:
+        """As metrics and the log name it: what a Corefile has."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        scheme = "" if self.transport == "dns" else f"{self.transport}://"
+        return f"{scheme}{host}:{self.port}{self.path}"
 
 
 class UpstreamError(Exception):

@@ -251,7 +251,7 @@ def _read_record(wire: bytes, position: int) -> tuple[Record, int]:
     # RFC 2181, section 8: a TTL with its highest bit set counts as zero. OPT's is no time.
     if rtype != iana.OPT and ttl & 0x80000000:
         ttl = 0
-    return Record(owner, rtype, rclass, ttl, _expand(wire, position, end, rtype)), end
+    return Record(owner, rtype, rclass, ttl, read_rdata(wire, position, end, rtype)), end
 
 
 _NAMES_IN_RDATA: dict[int, tuple[int, int, int]] = {
@@ -284,8 +284,11 @@ data is opaque. NAPTR's name stands after strings, and is handled on its own.
 _NAPTR = 35
 
 
-def _expand(wire: bytes, start: int, end: int, rtype: int) -> bytes:
-    """The data of a record with its names uncompressed; opaque data as it stands."""
+def read_rdata(wire: bytes, start: int, end: int, rtype: int) -> bytes:
+    """The data of a record with its names uncompressed; opaque data as it stands.
+
+    Raises WireError where the names do not fill the data as the type has it.
+    """
     if rtype == _NAPTR:
         before = _naptr_prefix(wire, start, end)
         layout = (before, 1, 0)

@@ -45,6 +45,19 @@ class RRset:
     rclass: int = iana.IN
 
 
+@dataclass(slots=True, frozen=True)
+class Carried:
+    """The records of a reply as octets, from behind the question to before the OPT.
+
+    Compression pointers count from a header of 12 octets and a question as long as this reply's.
+    counts: of answer, authority and additional; ttls: where each record's TTL stands in `records`.
+    """
+
+    records: bytes
+    counts: tuple[int, int, int]
+    ttls: tuple[int, ...]
+
+
 @dataclass(slots=True)
 class Reply:
     """What a handler found. The dispatcher adds ID, question, RD, CD, RA, OPT, and writes it.
@@ -56,6 +69,7 @@ class Reply:
     depends: whatever the reply rests on, so that it can be kept until that changes; () for what
     never changes, None for what must not be kept.
     rotated: the last set of the answer may be handed out in any order.
+    carried: the three sections as octets, where they are at hand. See wire.passed.
     """
 
     rcode: int = iana.Rcode.NOERROR
@@ -72,6 +86,7 @@ class Reply:
     do: bool = False
     depends: tuple[object, ...] | None = None
     rotated: bool = False
+    carried: Carried | None = None
 
 
 def size_limit(query: Query, *, udp: bool, cap: int = MAX_UDP_SIZE) -> int:
@@ -126,6 +141,16 @@ def write_reply(
     elif rcode > 15:
         # RFC 6891, section 6.1.3: the upper bits stand in an OPT; the lower ones mean another.
         rcode = iana.Rcode.SERVFAIL
+    carried = reply.carried
+    if carried is not None:
+        records = carried.records
+        if 16 + len(query.qname) + len(records) + len(opt) <= limit:
+            flags = _flags(query, reply, rcode, ra=ra)
+            answer, authority, additional = carried.counts
+            head = HEADER.pack(
+                query.id, flags, 1, answer, authority, additional + 1 if opt else additional
+            )
+            return head + query.qname + _TWO.pack(query.qtype, query.qclass) + records + opt
     if not reply.answer and not reply.additional and not reply.tc:
         denial = _denial(query, reply.authority)
         if denial and 16 + len(query.qname) + len(denial) + len(opt) <= limit:

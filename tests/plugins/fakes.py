@@ -16,7 +16,7 @@ from kdns.plugins.configured import Configured, Parse
 from kdns.plugins.parts import Route, SourceSettings, Timer
 from kdns.plugins.peer import Peer, Proto
 from kdns.plugins.pending import Pending
-from kdns.plugins.upstream import UpstreamError, UpstreamExchange
+from kdns.plugins.upstream import UpstreamError, UpstreamExchange, UpstreamSettings
 from kdns.telemetry.meters import Meters
 from kdns.testing.clock import ManualClock
 from kdns.wire import iana, name
@@ -63,6 +63,7 @@ class FakeParts:
     meters: Meters = field(default_factory=Meters)
     clock: ManualClock = field(default_factory=ManualClock)
     upstreams: dict[tuple[str, int], UpstreamExchange] = field(default_factory=dict)
+    settings: dict[tuple[str, int], UpstreamSettings] = field(default_factory=dict)
     clusters: dict[SourceSettings, Cluster] = field(default_factory=dict)
     routes: dict[tuple[str, str], Route] = field(default_factory=dict)
     metrics: list[str] = field(default_factory=list)
@@ -83,12 +84,14 @@ class FakeParts:
     def local_addresses(self) -> tuple[bytes, ...]:
         return self.addresses
 
-    def upstream(self, host: str, port: int) -> UpstreamExchange:
-        return self.upstreams.setdefault((host, port), ScriptedExchange())
+    def upstream(self, settings: UpstreamSettings) -> UpstreamExchange:
+        place = (settings.host, settings.port)
+        self.settings[place] = settings
+        return self.upstreams.setdefault(place, ScriptedExchange())
 
     def scripted(self, host: str, port: int = 53) -> ScriptedExchange:
         """The upstream of that place."""
-        return cast("ScriptedExchange", self.upstream(host, port))
+        return cast("ScriptedExchange", self.upstream(UpstreamSettings(host, port)))
 
     def cluster(self, settings: SourceSettings) -> Cluster:
         return self.clusters.setdefault(

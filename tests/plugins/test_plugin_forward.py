@@ -7,9 +7,10 @@ import pytest
 
 from kdns.corefile.errors import CorefileError
 from kdns.plugins import forward
-from kdns.plugins.forward import DEADLINE, LATER, Forward, ForwardHandler
+from kdns.plugins.forward import Forward, ForwardHandler
+from kdns.plugins.forwarding import DEADLINE, Rules
 from kdns.plugins.pending import Pending
-from kdns.plugins.upstream import UpstreamError
+from kdns.plugins.upstream import UpstreamError, UpstreamSettings
 from kdns.wire import iana, name
 from kdns.wire.iana import Rcode
 from kdns.wire.message import Edns, read_query
@@ -71,7 +72,8 @@ def test_the_question_goes_out_as_it_came() -> None:
     forwarding.handler(ask("A.Example", iana.MX, flags=flags))
     (asked,) = forwarding.upstream.asked
     query = read_query(asked.query)
-    assert (query.id, query.qname, query.qtype) == (7, name.from_text("A.Example"), iana.MX)
+    # In lower case: others may wait for the same reply, and each gets its own letter case.
+    assert (query.id, query.qname, query.qtype) == (7, name.from_text("a.example"), iana.MX)
     assert (query.flags, query.edns) == (flags, None)
 
 
@@ -142,9 +144,10 @@ def test_the_reply_comes_back_as_it_is() -> None:
     sent = Reply(Rcode.NOERROR, (unknown,), authority, FOUND.answer, aa=True, ad=True, cd=True)
     forwarding.upstream.script = [says(sent)]
     reply = reply_now(forwarding.handler(ask("a.example")))
-    assert reply == Reply(
-        Rcode.NOERROR, (unknown,), authority, FOUND.answer, aa=True, ad=True, cd=True, by="forward"
-    )
+    assert (reply.answer, reply.authority) == ((unknown,), authority)
+    assert reply.additional == FOUND.answer
+    assert (reply.rcode, reply.aa, reply.ad, reply.cd) == (Rcode.NOERROR, True, True, True)
+    assert reply.by == "forward"
 
 
 def test_no_record_comes_back_twice() -> None:
@@ -191,21 +194,23 @@ def test_when_nobody_answers_the_client_gets_servfail_and_we_the_reason() -> Non
     forwarding.upstream.script = [TIMEOUT, b""]
     reply = reply_now(forwarding.handler(ask("a.example")))
     assert (reply.rcode, reply.by) == (Rcode.SERVFAIL, "forward")
-    assert reply.error == "unreadable reply: shorter than a header"
+    assert reply.error == "unreadable reply of 192.0.2.1:53: shorter than a header"
     assert reply.options == ((iana.EDNS_EDE, (23).to_bytes(2, "big")),)
 
 
 def test_all_tries_together_have_one_deadline() -> None:
-    forwarding = Forwarding("forward . 192.0.2.1 192.0.2.2 192.0.2.3 {\npolicy sequential\n}", 3)
+    forwarding = Forwarding("forward . 192.0.2.1 {\nread_timeout 1m\n}")
     outcome = forwarding.handler(ask("a.example"))
-    for upstream, seconds in zip(forwarding.upstreams, (2.0, 2.0, 1.0), strict=True):
-        (asked,) = upstream.asked
-        assert asked.timeout == seconds
-        forwarding.parts.clock.advance(seconds)
-        asked.pending.resolve(TIMEOUT)
-    assert reply_now(outcome).error == str(TIMEOUT)
-    assert [len(upstream.asked) for upstream in forwarding.upstreams] == [1, 1, 1]
-    assert forwarding.parts.clock.time() == 1000.0 + DEADLINE
+    began = forwarding.parts.clock.time()
+    forwarding.parts.clock.advance(1.0)
+    forwarding.upstream.asked[0].pending.resolve(TIMEOUT)
+    first, second = forwarding.upstream.asked
+    assert first.timeout == DEADLINE
+    assert 4.0 <= second.timeout < DEADLINE - 0.3
+    forwarding.parts.clock.advance(4.1)
+    reply = reply_now(outcome)
+    assert (reply.rcode, reply.error) == (Rcode.SERVFAIL, str(TIMEOUT))
+    assert forwarding.parts.clock.time() < began + DEADLINE + 0.2
 
 
 def test_read_timeout_bounds_one_try() -> None:
@@ -218,12 +223,16 @@ def test_read_timeout_bounds_one_try() -> None:
 
 
 def test_sequential_begins_with_the_first() -> None:
-    forwarding = Forwarding("forward . 192.0.2.1 192.0.2.2 192.0.2.3 {\npolicy sequential\n}", 3)
+    forwarding = Forwarding(
+        "forward . 192.0.2.1 192.0.2.2 192.0.2.3 {\npolicy sequential\nmax_fails 0\n}", 3
+    )
     assert [forwarding.order() for _ in range(2)] == [[0, 1, 2] * 2] * 2
 
 
 def test_round_robin_begins_with_the_next() -> None:
-    forwarding = Forwarding("forward . 192.0.2.1 192.0.2.2 192.0.2.3 {\npolicy round_robin\n}", 3)
+    forwarding = Forwarding(
+        "forward . 192.0.2.1 192.0.2.2 192.0.2.3 {\npolicy round_robin\nmax_fails 0\n}", 3
+    )
     assert [forwarding.order()[0] for _ in range(4)] == [0, 1, 2, 0]
 
 
@@ -245,11 +254,9 @@ def test_a_question_that_fails_within_is_not_counted_for_ever() -> None:
     forwarding = Forwarding("forward . 192.0.2.1 {\nmax_concurrent 1\n}")
     outcome = forwarding.handler(ask("a.example"))
     assert isinstance(outcome, Pending)
-    got: list[Exception] = []
-    outcome.when_done(lambda reply: None, got.append)
-    error = ValueError("odd")
-    forwarding.upstream.asked[0].pending.fail(error)
-    assert got == [error]
+    forwarding.upstream.script = [TIMEOUT]
+    forwarding.upstream.asked[0].pending.fail(ValueError("odd"))
+    assert reply_now(outcome).rcode == Rcode.SERVFAIL
     assert isinstance(forwarding.handler(ask("b.example")), Pending)
 
 
@@ -266,6 +273,10 @@ def test_a_question_that_fails_within_is_not_counted_for_ever() -> None:
         ("2001:db8::1", "[2001:db8::1]:53"),
         ("[2001:db8::1]:54", "[2001:db8::1]:54"),
         ("fe80::1%eth0", "[fe80::1%eth0]:53"),
+        ("tls://9.9.9.9", "tls://9.9.9.9:853"),
+        ("tls://9.9.9.9:8853%dns.example", "tls://9.9.9.9:8853"),
+        ("https://9.9.9.9/q", "https://9.9.9.9:443/q"),
+        ("https://dns.example", "https://dns.example:443/dns-query"),
     ],
 )
 def test_an_upstream_is_an_address_with_or_without_a_port(to: str, place: str) -> None:
@@ -314,31 +325,109 @@ def test_it_explains_itself() -> None:
     assert told == "a. to 10.0.0.1:53; random; not b.a. c.a.; at most 9 at a time"
 
 
-ALL_LATER = {
-    "tls": "tls cert key ca",
-    "tls_servername": "tls_servername dns.example",
-    "expire": "expire 10s",
-    "max_age": "max_age 1m",
-    "max_idle_conns": "max_idle_conns 5",
-    "max_fails": "max_fails 0",
-    "max_connect_attempts": "max_connect_attempts 3",
-    "health_check": "health_check 5s no_rec domain example.org",
-    "next": "next NXDOMAIN SERVFAIL",
-    "next_on_nodata": "next_on_nodata",
-    "failover": "failover refused",
-    "failfast_all_unhealthy_upstreams": "failfast_all_unhealthy_upstreams",
-    "source_address": "source_address 10.0.0.2",
-    "doh_method": "doh_method GET",
-    "resolver": "resolver 10.0.0.1",
-}
+def upstream_of(text: str) -> UpstreamSettings:
+    """How the only upstream of a directive is talked to."""
+    parts = FakeParts()
+    parsed(text).build(parts, always(Reply()))
+    (upstream,) = parts.settings.values()
+    return upstream
 
 
-def test_every_option_that_is_to_come_is_read_and_warned_of() -> None:
-    assert ALL_LATER.keys() == LATER.keys()
-    for option, line in ALL_LATER.items():
-        configured = parsed(f"forward . 10.0.0.1 {{\n{line}\n}}")
-        assert configured.warnings() == (f"Corefile:3: forward: {option} is not in effect yet",)
+def test_what_is_said_of_connections_holds_for_every_upstream() -> None:
+    options = "tls cert key ca\ntls_servername dns.example\nexpire 20s\nmax_age 1m\n"
+    options += "max_idle_conns 5\nsource_address 10.0.0.2\ndoh_method GET\nrandomize_case\n"
+    options += "no_cookies\n"
+    assert upstream_of(f"forward . tls://9.9.9.9 {{\n{options}}}") == UpstreamSettings(
+        "9.9.9.9",
+        853,
+        "tls",
+        servername="dns.example",
+        ca="ca",
+        cert="cert",
+        key="key",
+        expire=20,
+        max_age=60,
+        max_idle_conns=5,
+        source_address="10.0.0.2",
+        doh_method="GET",
+        randomize_case=True,
+        cookies=False,
+    )
+    assert upstream_of("forward . tls://9.9.9.9 {\ntls ca\n}").ca == "ca"
+    own = upstream_of("forward . tls://9.9.9.9%own.example {\ntls_servername dns.example\n}")
+    assert own.servername == "own.example"
+
+
+def test_what_is_said_of_choosing_is_read() -> None:
+    options = "max_fails 0\nmax_connect_attempts 3\nhealth_check 5s no_rec domain example.org\n"
+    options += "failover refused\nfailfast_all_unhealthy_upstreams\npolicy fastest\n"
+    assert parsed(f"forward . 10.0.0.1 {{\n{options}}}").rules == Rules(
+        policy="fastest",
+        max_fails=0,
+        max_tries=3,
+        failover=frozenset({Rcode.REFUSED}),
+        failfast=True,
+        probe_every=5,
+        probe_name=name.from_text("example.org"),
+        probe_recursive=False,
+    )
+
+
+def test_what_has_no_effect_yet_is_warned_of() -> None:
+    warnings = parsed("forward . 10.0.0.1 {\nresolver 10.0.0.1\n}").warnings()
+    assert warnings == ("Corefile:3: forward: resolver is not in effect yet",)
     assert parsed("forward . 10.0.0.1").warnings() == ()
+
+
+@pytest.mark.parametrize(
+    ("option", "sent"),
+    [
+        ("next NXDOMAIN SERVFAIL", Reply(Rcode.NXDOMAIN)),
+        ("next NXDOMAIN SERVFAIL", Reply(Rcode.SERVFAIL)),
+        ("next_on_nodata", Reply()),
+    ],
+)
+def test_some_replies_send_the_question_to_the_next_directive(option: str, sent: Reply) -> None:
+    forwarding = Forwarding(f"forward . 192.0.2.1 {{\n{option}\n}}")
+    forwarding.upstream.script = [says(sent), says(FOUND)]
+    assert reply_now(forwarding.handler(ask("a.example"))).by == "next"
+    assert reply_now(forwarding.handler(ask("a.example"))).answer == FOUND.answer
+
+
+@pytest.mark.parametrize(
+    ("qname", "address", "kept"),
+    [
+        ("a.corp.example", (10, 0, 0, 1), False),
+        ("a.corp.example", (127, 0, 0, 1), False),
+        ("a.corp.example", (192, 168, 1, 1), False),
+        ("a.corp.example", (93, 184, 216, 34), True),
+        ("a.other.example", (10, 0, 0, 1), True),
+    ],
+)
+def test_private_addresses_are_kept_from_the_answers_of_named_zones(
+    qname: str, address: tuple[int, ...], kept: bool
+) -> None:
+    forwarding = Forwarding("forward . 192.0.2.1 {\ndeny_private corp.example\n}")
+    rrset = RRset(name.from_text(qname), iana.A, 60, (bytes(address),))
+    forwarding.upstream.script = [says(Reply(answer=(rrset,)))]
+    reply = reply_now(forwarding.handler(ask(qname)))
+    assert bool(reply.answer) is kept
+    assert bool(reply.options) is not kept
+
+
+def test_what_is_counted_stands_under_coredns_names() -> None:
+    forwarding = Forwarding()
+    forwarding.upstream.script = [TIMEOUT, says(FOUND)]
+    reply_now(forwarding.handler(ask("a.example")))
+    samples = {sample.name: sample for sample in forwarding.parts.meters.sample()}
+    assert samples["coredns_forward_requests"].numbers == [(("192.0.2.1:53",), 2)]
+    assert samples["coredns_forward_responses"].numbers == [(("192.0.2.1:53", "NOERROR"), 1)]
+    durations = samples["coredns_proxy_request_duration_seconds"]
+    ((labels, histogram),) = durations.histograms
+    assert labels == ("forward", "192.0.2.1:53", "NOERROR")
+    assert sum(histogram.counts) == 1
+    assert samples["coredns_forward_max_concurrent_rejects"].numbers == [((), 0)]
+    assert samples["coredns_proxy_healthcheck_failures"].labels == ("proxy_name", "to")
 
 
 @pytest.mark.parametrize(
@@ -346,7 +435,8 @@ def test_every_option_that_is_to_come_is_read_and_warned_of() -> None:
     [
         ("forward .", r"^Corefile:2: forward: expected at least 2 arguments, got 1"),
         ("forward a..b 10.0.0.1", r"^Corefile:2: expected a domain name"),
-        ("forward . tls://9.9.9.9", r"^Corefile:2: forward: tls:// upstreams are not supported"),
+        ("forward . quic://9.9.9.9", r"^Corefile:2: forward: expected one of dns://, tls://"),
+        ("forward . tls://dns.example", r"^Corefile:2: forward: expected an IP address, or"),
         ("forward . 10.0.0.1:0", r"^Corefile:2: forward: expected a port from 1 to 65535"),
         ("forward . 10.0.0.1:99999", r"^Corefile:2: expected a port from 0 to 65535"),
         ("forward . dns.example:53", r"^Corefile:2: forward: expected an IP address, or the path"),
@@ -380,9 +470,9 @@ def test_bad_arguments_are_told_with_their_place(text: str, message: str) -> Non
         ("health_check 5s domain a..b", "expected a domain name"),
         ("next ODD", "next: expected an rcode such as NXDOMAIN, got 'ODD'"),
         ("source_address x", "expected an IP address, got 'x'"),
-        ("doh_method PUT", "doh_method: expected GET or POST, got 'PUT'"),
+        ("doh_method PUT", "doh_method: expected one of GET, POST, got 'PUT'"),
         ("resolver", "resolver: expected at least 1"),
-        ("speed 9", "forward: unknown option 'speed'; expected doh_method, except"),
+        ("speed 9", "forward: unknown option 'speed'; expected deny_private, doh_method"),
     ],
 )
 def test_bad_options_are_told_with_their_place(line: str, message: str) -> None:

@@ -26,7 +26,7 @@ class Guarded:
     def __init__(self, following: Handler | None = None) -> None:
         self.parts = FakeParts()
         self.upstream: ScriptedExchange = self.parts.scripted("192.0.2.1")
-        asks = settings(forward.parse, "forward . 192.0.2.1 {\nexcept local\n}")
+        asks = settings(forward.parse, "forward . 192.0.2.1 {\nexcept local\nmax_fails 0\n}")
         self.forward = asks.build(self.parts, always(NEXT))
         built = settings(loop.parse, "loop", ("example.org.",)).build(
             self.parts, following or self.forward
@@ -56,6 +56,7 @@ def test_without_a_loop_nothing_is_held_back_and_no_further_probe_is_sent() -> N
     assert name.is_below(query.key, name.from_text("example.org"))
     assert len(name.split(query.key)) == 4
     assert not guarded.looping()
+    guarded.parts.clock.advance(0.1)
     assert guarded.parts.clock.waiting == 0
     assert guarded.rcode("a.example") == Rcode.NOERROR
 
@@ -86,6 +87,7 @@ def test_forwarding_goes_on_once_the_loop_is_gone(caplog: pytest.LogCaptureFixtu
     guarded.parts.clock.advance(RETRY)
     assert not guarded.looping()
     assert "No loop for zone 'example.org.' any more" in caplog.text
+    guarded.parts.clock.advance(0.1)
     assert guarded.parts.clock.waiting == 0
     assert guarded.rcode("a.example") == Rcode.NOERROR
 
@@ -98,6 +100,7 @@ def test_a_probe_that_nobody_answers_is_sent_again() -> None:
     assert not guarded.looping()
     guarded.parts.clock.advance(RETRY)
     assert len(guarded.upstream.asked) == 3
+    guarded.parts.clock.advance(0.1)
     assert guarded.parts.clock.waiting == 0
 
 
@@ -128,6 +131,7 @@ def test_probes_fail_without_stopping_the_server(caplog: pytest.LogCaptureFixtur
     pending.fail(ValueError("late"))
     assert "ValueError: late" in caplog.text
     guarded.parts.clock.advance(RETRY)
+    guarded.parts.clock.advance(0.1)
     assert guarded.parts.clock.waiting == 0
     assert not guarded.looping()
 

@@ -1,0 +1,419 @@
+"""Questions on their way to other servers, and which server gets the next one.
+
+    asked --merged?--> Flight --try--> target --reply--> everybody who waits
+                         ^  |  no reply in the time that 95 % of its replies take: one more try,
+                         |  |  elsewhere where there is an elsewhere; the first reply counts
+                         +--+  an error: the next target at once
+
+A question in flight is an entry in a table, whoever and however many ask it. A target that fails
+`max_fails` times in a row is left out until it answers a probe; probes begin with a failure and end
+with a reply. Nothing waits longer than DEADLINE, whatever the upstreams do.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol
+
+from kdns.plugins.chain import EDE_NETWORK_ERROR, extended_error, failure
+from kdns.plugins.parts import Timer
+from kdns.plugins.pending import Pending
+from kdns.plugins.upstream import UpstreamError, UpstreamExchange
+from kdns.telemetry.histogram import SECONDS, Histogram
+from kdns.wire import iana, name
+from kdns.wire.errors import WireError
+from kdns.wire.iana import Rcode
+from kdns.wire.message import HEADER, Query
+from kdns.wire.passed import Passed, read_passed
+from kdns.wire.reply import OUR_UDP_SIZE, Reply, opt_record
+
+log = logging.getLogger("kdns.query")
+
+NAME = "forward"
+DEADLINE = 5.0
+"""Seconds for one question, all tries together."""
+MAX_FLIGHTS = 16_384
+"""Different questions in flight."""
+MAX_WAITING = 65_536
+"""Clients that wait for them."""
+TICK = 0.02
+"""How often, in seconds, it is looked at which questions want a second try."""
+FIRST_GUESS = 0.3
+"""Seconds that an upstream is taken to need, before it has answered."""
+EXPLORE = 16
+"""One question in so many goes to a random upstream under the `fastest` policy."""
+HEDGES = 0.1
+"""Second tries for each question that is asked, on average; upstreams that are slow all at once
+must not be asked twice for everything."""
+MAX_HEDGES = 200.0
+"""What may be saved up of them."""
+
+
+@dataclass(slots=True, frozen=True)
+class Rules:
+    """How to choose and judge upstreams; see the options of `forward`."""
+
+    policy: str = "random"
+    force_tcp: bool = False
+    prefer_udp: bool = False
+    read_timeout: float = 2.0
+    max_fails: int = 2
+    max_tries: int = 0
+    failover: frozenset[int] = frozenset()
+    failfast: bool = False
+    probe_every: float = 0.5
+    probe_name: bytes = name.ROOT
+    probe_recursive: bool = True
+
+
+class Clocked(Protocol):
+    """What it needs of the world."""
+
+    @property
+    def rng(self) -> Random:
+        """Chance."""
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that never goes back."""
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
+        """Call `callback` in `delay` seconds."""
+
+
+class Target:
+    """One upstream, how it does, and what is counted of it. Times are in seconds."""
+
+    __slots__ = (
+        "asked",
+        "durations",
+        "exchange",
+        "fails",
+        "label",
+        "probe_failures",
+        "probing",
+        "slow",
+        "smooth",
+        "tried",
+    )
+
+    def __init__(self, label: str, exchange: UpstreamExchange) -> None:
+        self.label = label
+        self.exchange = exchange
+        self.fails = 0
+        """Failures since the last reply."""
+        self.probing = False
+        self.probe_failures = 0
+        self.asked = 0
+        self.smooth = FIRST_GUESS
+        """Round-trip time, smoothed as in RFC 6298, section 2."""
+        self.slow = FIRST_GUESS
+        """What 95 % of the round trips do not exceed."""
+        self.tried = False
+        self.durations: dict[int, Histogram] = {}
+        """By rcode."""
+
+    def answered(self, seconds: float, rcode: int) -> None:
+        """It replied."""
+        self.fails = 0
+        histogram = self.durations.get(rcode)
+        if histogram is None:
+            histogram = self.durations[rcode] = Histogram.of(SECONDS)
+        histogram.observe(SECONDS, seconds)
+        if not self.tried:
+            self.tried = True
+            self.smooth, self.slow = seconds, 3 * seconds
+            return
+        self.smooth += (seconds - self.smooth) / 8
+        # A quantile found by steps: nineteen small ones down weigh as much as one up.
+        step = (self.slow + 0.001) / 4
+        self.slow += step * 0.95 if seconds > self.slow else -step * 0.05
+
+
+class Flight:
+    """One question in flight, and who waits for its answer."""
+
+    __slots__ = (
+        "deadline",
+        "due",
+        "fallback",
+        "key",
+        "left",
+        "out",
+        "reason",
+        "targets",
+        "tcp",
+        "waiting",
+        "wire",
+    )
+
+    def __init__(self, key: object, wire: bytes, *, tcp: bool, deadline: float, left: int) -> None:
+        self.key = key
+        self.wire = wire
+        self.tcp = tcp
+        self.deadline = deadline
+        self.due = deadline
+        """When a second try is worth it."""
+        self.left = left
+        """Tries that there may still be."""
+        self.out = 0
+        """Tries without a result."""
+        self.targets: list[Target] = []
+        """Where it was tried."""
+        self.waiting: list[Pending[Reply]] = []
+        self.reason = ""
+        self.fallback: Passed | None = None
+        """A reply that another upstream might better."""
+
+
+class Forwarding:
+    """Asks `targets` by the rules."""
+
+    def __init__(self, targets: Sequence[Target], rules: Rules, parts: Clocked) -> None:
+        self.targets = list(targets)
+        self.rules = rules
+        self.waiting = 0
+        """Clients that wait."""
+        self.merged = self.hedged = self.broken = 0
+        """Counts: questions that joined another; second tries; questions when all were down."""
+        self._parts = parts
+        self._flights: dict[object, Flight] = {}
+        self._turn = 0
+        self._hedges = MAX_HEDGES
+        self._ticking = False
+        self._tries = rules.max_tries or 2 * len(self.targets)
+
+    def ask(self, query: Query, *, tcp: bool) -> Pending[Reply]:
+        """The reply to a client's question, a SERVFAIL where there is none in time.
+
+        tcp: whether the client asks over TCP.
+        """
+        pending: Pending[Reply] = Pending()
+        if self.waiting >= MAX_WAITING:
+            pending.resolve(self._busy("clients wait", MAX_WAITING))
+            return pending
+        rules = self.rules
+        tcp = rules.force_tcp or (tcp and not rules.prefer_udp)
+        edns = query.edns
+        spoken = 0 if edns is None else 1 + edns.do
+        flags = query.flags & (iana.RD | iana.CD | iana.AD)
+        key = (query.key, query.qtype, query.qclass, flags, spoken, tcp)
+        flight = self._flights.get(key)
+        if flight is not None:
+            self.merged += 1
+            self.waiting += 1
+            flight.waiting.append(pending)
+            return pending
+        if len(self._flights) >= MAX_FLIGHTS:
+            pending.resolve(self._busy("questions are in flight", MAX_FLIGHTS))
+            return pending
+        now = self._parts.monotonic()
+        wire = _question(query, flags, spoken)
+        flight = Flight(key, wire, tcp=tcp, deadline=now + DEADLINE, left=self._tries)
+        target = self._first()
+        if target is None:
+            self.broken += 1
+            pending.resolve(_unanswered("every upstream is down"))
+            return pending
+        self._flights[key] = flight
+        self.waiting += 1
+        flight.waiting.append(pending)
+        self._hedges = min(self._hedges + HEDGES, MAX_HEDGES)
+        self._try(flight, target, now)
+        if not self._ticking:
+            self._ticking = True
+            self._parts.call_later(TICK, self._tick)
+        return pending
+
+    def _try(self, flight: Flight, target: Target, now: float) -> None:
+        flight.left -= 1
+        flight.out += 1
+        flight.due = now + target.slow
+        flight.targets.append(target)
+        target.asked += 1
+        seconds = min(self.rules.read_timeout, flight.deadline - now)
+        target.exchange.ask(flight.wire, tcp=flight.tcp, timeout=seconds).when_done(
+            lambda result: self._judge(flight, target, now, result),
+            lambda error: self._judge(flight, target, now, UpstreamError("lost", str(error))),
+        )
+
+    def _judge(
+        self, flight: Flight, target: Target, asked: float, result: bytes | UpstreamError
+    ) -> None:
+        flight.out -= 1
+        now = self._parts.monotonic()
+        if isinstance(result, UpstreamError):
+            if result.failure != "busy":
+                self._failed(target)
+            self._go_on(flight, str(result), now)
+            return
+        try:
+            reply = read_passed(result, NAME)
+        except WireError as error:
+            self._go_on(flight, f"unreadable reply of {target.label}: {error}", now)
+            return
+        target.answered(now - asked, reply.rcode)
+        if reply.rcode in self.rules.failover and flight.waiting and flight.left > 0:
+            flight.fallback = reply
+            if self._next(flight, fresh=True) is not None:
+                self._go_on(flight, "", now)
+                return
+        self._land(flight, reply)
+
+    def _go_on(self, flight: Flight, reason: str, now: float) -> None:
+        """A try came to nothing."""
+        if not flight.waiting:
+            return
+        flight.reason = reason or flight.reason
+        if flight.left > 0 and now < flight.deadline:
+            target = self._next(flight)
+            if target is not None:
+                self._try(flight, target, now)
+                return
+        if not flight.out:
+            self._land(flight, flight.fallback)
+
+    def _land(self, flight: Flight, reply: Passed | None) -> None:
+        """Give everybody who waits the reply, each their own: directives write on them."""
+        waiting, flight.waiting = flight.waiting, []
+        if not waiting:
+            return
+        del self._flights[flight.key]
+        self.waiting -= len(waiting)
+        if reply is None:
+            for pending in waiting:
+                pending.resolve(_unanswered(flight.reason or "no upstream in time"))
+            return
+        for pending in waiting[1:]:
+            pending.resolve(reply.copy())
+        waiting[0].resolve(reply)
+
+    def _tick(self) -> None:
+        """Try again what is overdue, and give up what is out of time."""
+        now = self._parts.monotonic()
+        for flight in [flight for flight in self._flights.values() if flight.due <= now]:
+            if flight.deadline <= now:
+                self._land(flight, flight.fallback)
+                continue
+            flight.due = flight.deadline
+            if flight.left > 0 and self._hedges >= 1:
+                target = self._next(flight, fresh=True) or self._next(flight)
+                if target is not None:
+                    self._hedges -= 1
+                    self.hedged += 1
+                    self._try(flight, target, now)
+        self._ticking = bool(self._flights)
+        if self._ticking:
+            self._parts.call_later(TICK, self._tick)
+
+    def _up(self, target: Target) -> bool:
+        most = self.rules.max_fails
+        return not most or target.fails < most
+
+    def _first(self) -> Target | None:
+        """Where a new question goes; None when all are down and that is to be said."""
+        targets, rng = self.targets, self._parts.rng
+        count = len(targets)
+        policy = self.rules.policy
+        if policy == "sequential":
+            start = 0
+        elif policy == "round_robin":
+            start = self._turn
+            self._turn = (start + 1) % count
+        elif policy == "fastest" and rng.randrange(EXPLORE):
+            up = [target for target in targets if self._up(target)]
+            if up:
+                return min(up, key=_round_trip)
+            start = 0
+        else:
+            start = rng.randrange(count) if count > 1 else 0
+        for index in range(start, start + count):
+            target = targets[index % count]
+            if self._up(target):
+                return target
+        # All are down, by what we know; knowing may be old, so somebody is asked all the same.
+        return None if self.rules.failfast else targets[rng.randrange(count)]
+
+    def _next(self, flight: Flight, *, fresh: bool = False) -> Target | None:
+        """Where a question goes that was asked already. fresh: only where it was not tried."""
+        tried = flight.targets
+        untried = [target for target in self.targets if target not in tried]
+        for target in untried:
+            if self._up(target):
+                return target
+        if fresh:
+            return None
+        again = [target for target in self.targets if self._up(target) and target in tried]
+        if again:
+            return min(again, key=tried.count)
+        rest = untried or self.targets
+        return rest[self._parts.rng.randrange(len(rest))]
+
+    def _failed(self, target: Target) -> None:
+        target.fails += 1
+        if self.rules.max_fails and target.fails == self.rules.max_fails:
+            log.warning("upstream %s is left out: %d failures in a row", target.label, target.fails)
+        if not target.probing and self.rules.max_fails:
+            target.probing = True
+            self._parts.call_later(self.rules.probe_every, lambda: self._probe(target))
+
+    def _probe(self, target: Target) -> None:
+        """Any reply will do: it is there."""
+        if not target.fails:
+            target.probing = False
+            return
+        rules = self.rules
+        flags = iana.RD if rules.probe_recursive else 0
+        query = Query(rules.probe_name, iana.NS, flags=flags, id=0)
+        seconds = max(rules.probe_every, 1.0)
+        target.exchange.ask(
+            _question(query, flags, 0), tcp=rules.force_tcp, timeout=seconds
+        ).when_done(lambda result: self._probed(target, result))
+
+    def _probed(self, target: Target, result: bytes | UpstreamError) -> None:
+        if isinstance(result, UpstreamError):
+            if result.failure == "closed":
+                return
+            target.fails += 1
+            target.probe_failures += 1
+            self._parts.call_later(self.rules.probe_every, lambda: self._probe(target))
+            return
+        if not self._up(target):
+            log.info("upstream %s answers again", target.label)
+        target.fails = 0
+        target.probing = False
+
+    def _busy(self, what: str, most: int) -> Reply:
+        return failure(f"{most} {what} already", NAME)
+
+
+def _round_trip(target: Target) -> float:
+    return target.smooth
+
+
+def _unanswered(reason: str) -> Reply:
+    return failure(reason, NAME, options=(extended_error(EDE_NETWORK_ERROR),))
+
+
+def _question(query: Query, flags: int, spoken: int) -> bytes:
+    """The client's question for an upstream: its flags, in lower case, our EDNS.
+
+    EDNS goes out when the client spoke it, with our own size; options are between two neighbours
+    (RFC 6891, section 6.2.6) and are not passed on. The letter case is nobody's: several may wait
+    for the reply, and each gets its own.
+    """
+    opt = _OPTS[spoken]
+    tail = query.qtype.to_bytes(2, "big") + query.qclass.to_bytes(2, "big")
+    return HEADER.pack(query.id, flags, 1, 0, 0, 1 if opt else 0) + query.key + tail + opt
+
+
+_OPTS = (
+    b"",
+    opt_record(do=False, size=OUR_UDP_SIZE),
+    opt_record(do=True, size=OUR_UDP_SIZE),
+)
+
+
+def rcodes(texts: Sequence[str]) -> frozenset[int]:
+    """Numbers of rcodes by name. Raises KeyError."""
+    return frozenset(Rcode[text.upper()] for text in texts)

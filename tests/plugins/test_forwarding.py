@@ -1,0 +1,282 @@
+"""Questions in flight: merged, tried again, given up; and which upstream gets the next one."""
+
+import pytest
+
+from kdns.plugins import forwarding
+from kdns.plugins.forwarding import DEADLINE, Forwarding, Rules, Target
+from kdns.plugins.pending import Pending
+from kdns.plugins.upstream import UpstreamError
+from kdns.wire import iana, name
+from kdns.wire.iana import Rcode
+from kdns.wire.message import Query, read_query
+from kdns.wire.reply import Reply
+from tests.plugins.fakes import FakeParts, ScriptedExchange, addresses, says
+
+FOUND = Reply(answer=(addresses("a.example", 1, 2),))
+TIMEOUT = UpstreamError("timeout", "no reply")
+
+
+class Upstreams:
+    """Some upstreams, and what asks them."""
+
+    def __init__(self, count: int = 1, rules: Rules | None = None) -> None:
+        self.parts = FakeParts()
+        self.exchanges = [ScriptedExchange() for _ in range(count)]
+        self.targets = [Target(f"u{n}", exchange) for n, exchange in enumerate(self.exchanges)]
+        self.forwarding = Forwarding(self.targets, rules or Rules("sequential"), self.parts)
+        self.replies: list[Reply] = []
+
+    def ask(self, text: str = "a.example", qtype: int = iana.A) -> Pending[Reply]:
+        pending = self.forwarding.ask(Query(name.from_text(text), qtype), tcp=False)
+        pending.when_done(self.replies.append)
+        return pending
+
+    def asked(self) -> list[int]:
+        """How many questions each upstream has got."""
+        return [len(exchange.asked) for exchange in self.exchanges]
+
+    def answer(self, upstream: int, question: int = -1, reply: Reply = FOUND) -> None:
+        asked = self.exchanges[upstream].asked[question]
+        asked.pending.resolve(says(reply)(asked.query))
+
+    def fail(self, upstream: int, question: int = -1) -> None:
+        self.exchanges[upstream].asked[question].pending.resolve(TIMEOUT)
+
+    def wait(self, seconds: float) -> None:
+        self.parts.clock.advance(seconds)
+
+
+# One question in flight.
+
+
+def test_a_thousand_clients_that_ask_the_same_are_one_question() -> None:
+    upstreams = Upstreams()
+    for number in range(1000):
+        upstreams.ask("a.example" if number % 2 else "A.EXAMPLE")
+    assert upstreams.asked() == [1]
+    upstreams.answer(0)
+    assert [reply.answer for reply in upstreams.replies] == [FOUND.answer] * 1000
+    assert upstreams.forwarding.merged == 999
+    assert upstreams.forwarding.waiting == 0
+
+
+def test_everybody_gets_a_reply_of_their_own() -> None:
+    upstreams = Upstreams()
+    upstreams.ask()
+    upstreams.ask()
+    upstreams.answer(0)
+    upstreams.replies[0].answer = ()
+    assert upstreams.replies[1].answer == FOUND.answer
+
+
+def test_different_questions_are_not_merged() -> None:
+    upstreams = Upstreams()
+    upstreams.ask("a.example")
+    upstreams.ask("b.example")
+    upstreams.ask("a.example", iana.AAAA)
+    assert upstreams.asked() == [3]
+
+
+def test_the_question_is_asked_anew_once_it_was_answered() -> None:
+    upstreams = Upstreams()
+    upstreams.ask()
+    upstreams.answer(0)
+    upstreams.ask()
+    assert upstreams.asked() == [2]
+
+
+def test_questions_and_clients_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forwarding, "MAX_FLIGHTS", 2)
+    monkeypatch.setattr(forwarding, "MAX_WAITING", 3)
+    upstreams = Upstreams()
+    for text in ("a.example", "b.example", "c.example", "a.example", "a.example"):
+        upstreams.ask(text)
+    assert [reply.error for reply in upstreams.replies] == [
+        "2 questions are in flight already",
+        "3 clients wait already",
+    ]
+
+
+# A second try.
+
+
+def test_an_upstream_that_takes_too_long_is_not_the_last_word() -> None:
+    upstreams = Upstreams(2)
+    upstreams.ask()
+    upstreams.wait(0.4)
+    assert upstreams.asked() == [1, 1]
+    upstreams.answer(1)
+    assert upstreams.replies[0].answer == FOUND.answer
+    upstreams.answer(0)
+    assert len(upstreams.replies) == 1
+
+
+def test_too_long_is_longer_than_most_of_its_replies_took() -> None:
+    upstreams = Upstreams(2)
+    for number in range(200):
+        upstreams.ask(f"n{number}.example")
+        upstreams.wait(0.1 if number % 50 == 0 else 0.03)
+        upstreams.answer(0)
+    assert 0.02 < upstreams.targets[0].slow < 0.12
+    before = upstreams.asked()[1]
+    upstreams.ask("late.example")
+    upstreams.wait(0.2)
+    assert upstreams.asked()[1] == before + 1
+
+
+def test_an_only_upstream_is_asked_again() -> None:
+    upstreams = Upstreams(1)
+    upstreams.ask()
+    upstreams.wait(0.4)
+    assert upstreams.asked() == [2]
+
+
+def test_second_tries_are_rationed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forwarding, "MAX_HEDGES", 3.0)
+    upstreams = Upstreams(2)
+    for number in range(20):
+        upstreams.ask(f"n{number}.example")
+    upstreams.wait(0.4)
+    assert upstreams.asked() == [20, 3]
+    assert upstreams.forwarding.hedged == 3
+
+
+def test_nobody_waits_longer_than_the_deadline() -> None:
+    upstreams = Upstreams(1)
+    upstreams.ask()
+    upstreams.wait(DEADLINE + 0.1)
+    (reply,) = upstreams.replies
+    assert (reply.rcode, reply.error) == (Rcode.SERVFAIL, "no upstream in time")
+    assert upstreams.parts.clock.waiting == 0
+
+
+# Upstreams that are down.
+
+
+def down(upstreams: Upstreams, upstream: int) -> None:
+    """Have it fail twice."""
+    for number in range(2):
+        upstreams.ask(f"down{number}.example")
+        upstreams.fail(upstream)
+
+
+def test_an_upstream_that_fails_twice_in_a_row_is_left_out() -> None:
+    upstreams = Upstreams(2)
+    down(upstreams, 0)
+    before = upstreams.asked()[0]
+    upstreams.ask("after.example")
+    assert upstreams.asked()[0] == before
+
+
+def test_one_that_answers_in_between_is_not() -> None:
+    upstreams = Upstreams(2)
+    for number in range(6):
+        upstreams.ask(f"n{number}.example")
+        if number % 2:
+            upstreams.answer(0)
+        else:
+            upstreams.fail(0)
+    assert upstreams.asked()[0] == 6
+
+
+def test_max_fails_of_zero_means_never() -> None:
+    upstreams = Upstreams(2, Rules("sequential", max_fails=0))
+    down(upstreams, 0)
+    before = upstreams.asked()[0]
+    upstreams.ask("after.example")
+    assert upstreams.asked()[0] == before + 1
+    assert not upstreams.targets[0].probing
+
+
+def test_a_probe_that_is_answered_brings_it_back() -> None:
+    upstreams = Upstreams(2)
+    down(upstreams, 0)
+    upstreams.wait(0.5)
+    probe = read_query(upstreams.exchanges[0].asked[-1].query)
+    assert (probe.qname, probe.qtype, probe.rd) == (name.ROOT, iana.NS, True)
+    upstreams.fail(0)
+    assert upstreams.targets[0].probe_failures == 1
+    upstreams.wait(0.5)
+    upstreams.answer(0, reply=Reply(Rcode.REFUSED))
+    before = upstreams.asked()[0]
+    upstreams.ask("after.example")
+    assert upstreams.asked()[0] == before + 1
+
+
+def test_a_probe_asks_what_the_corefile_says() -> None:
+    rules = Rules(probe_every=2, probe_name=name.from_text("p.example"), probe_recursive=False)
+    upstreams = Upstreams(2, rules)
+    upstreams.ask()
+    first = upstreams.asked().index(1)
+    upstreams.fail(first)
+    upstreams.answer(1 - first)
+    upstreams.wait(2)
+    probe = read_query(upstreams.exchanges[first].asked[-1].query)
+    assert (probe.qname, probe.rd) == (name.from_text("p.example"), False)
+
+
+def test_probes_end_when_the_upstream_is_closed() -> None:
+    upstreams = Upstreams(2)
+    down(upstreams, 0)
+    upstreams.wait(0.5)
+    closed = UpstreamError("closed", "closed")
+    upstreams.exchanges[0].asked[-1].pending.resolve(closed)
+    before = upstreams.asked()[0]
+    upstreams.wait(60)
+    assert upstreams.asked()[0] == before
+
+
+def test_when_all_are_down_somebody_is_asked_all_the_same() -> None:
+    upstreams = Upstreams(1)
+    upstreams.exchanges[0].script = [TIMEOUT] * 4
+    upstreams.ask("a.example")
+    upstreams.ask("b.example")
+    before = upstreams.asked()[0]
+    upstreams.ask("after.example")
+    assert upstreams.asked()[0] == before + 1
+
+
+def test_unless_the_corefile_wants_to_fail_fast() -> None:
+    upstreams = Upstreams(1, Rules(failfast=True))
+    upstreams.exchanges[0].script = [TIMEOUT] * 4
+    upstreams.ask("a.example")
+    upstreams.ask("b.example")
+    assert [reply.rcode for reply in upstreams.replies] == [Rcode.SERVFAIL] * 2
+    assert upstreams.replies[1].error == "every upstream is down"
+    assert upstreams.forwarding.broken == 1
+
+
+# Which upstream, and which reply.
+
+
+def test_fastest_asks_the_one_with_the_shortest_round_trips() -> None:
+    upstreams = Upstreams(2, Rules("fastest"))
+    for number in range(400):
+        upstreams.ask(f"n{number}.example")
+        for upstream, seconds in ((1, 0.005), (0, 0.045)):
+            upstreams.wait(seconds)
+            for asked in upstreams.exchanges[upstream].asked:
+                if not asked.pending.done:
+                    asked.pending.resolve(says(FOUND)(asked.query))
+    slow, fast = upstreams.asked()
+    assert fast > 300
+    assert slow > 1
+
+
+def test_failover_asks_another_upstream_after_some_rcodes() -> None:
+    rules = Rules("sequential", failover=frozenset({Rcode.SERVFAIL}))
+    upstreams = Upstreams(2, rules)
+    upstreams.ask()
+    upstreams.answer(0, reply=Reply(Rcode.SERVFAIL))
+    upstreams.answer(1)
+    assert upstreams.replies[0].answer == FOUND.answer
+
+
+def test_failover_that_finds_nothing_better_gives_what_there_was() -> None:
+    rules = Rules("sequential", failover=frozenset({Rcode.SERVFAIL}))
+    upstreams = Upstreams(2, rules)
+    upstreams.exchanges[1].script = [TIMEOUT] * 8
+    upstreams.exchanges[0].script = [says(Reply(Rcode.SERVFAIL))] * 8
+    upstreams.ask()
+    (reply,) = upstreams.replies
+    assert (reply.rcode, reply.error) == (Rcode.SERVFAIL, "")
