@@ -166,6 +166,8 @@ class App:
         for dispatcher in self.dispatchers:
             for table in dispatcher.tables:
                 table.count()
+        for block in self.blocks:
+            block.counters.settle()
         return self.blocks
 
     def samples(self) -> list[Sample]:
@@ -224,12 +226,23 @@ class App:
             if batch.available():
                 table = Table("udp", family, batch.pin)
                 front = dispatcher.front(table)
-                self._udp.append(batch.BatchedUdpListener(sock, front, table))
+                listener = batch.BatchedUdpListener(sock, front, table)
+                self._udp.append(listener)
+                self._watch_drops(listener)
             else:
                 self._udp.append(UdpListener(sock, dispatcher.front(Table("udp", family))))
         fronts = [dispatcher.front(Table("tcp", family)) for family in (1, 2)]
         self._tcp.append(TcpListener(tcp, FamilyFront(*fronts)))
         return bound
+
+    def _watch_drops(self, listener: batch.BatchedUdpListener) -> None:
+        self.meters.watch(
+            "counter",
+            "kdns_udp_receive_drops",
+            "Queries that the kernel dropped because the socket's buffer was full.",
+            (),
+            lambda: [((), listener.kernel_drops())],
+        )
 
     def _build(self, planned: PlannedBlock, port: int, dispatcher: Dispatcher) -> Block:
         block = Block(planned.zones, label=f"dns://{_bracketed(planned.hosts[0])}:{port}")

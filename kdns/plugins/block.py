@@ -7,9 +7,15 @@ from kdns.plugins.chain import Handler, Request, refuse
 from kdns.telemetry.histogram import OCTETS, SECONDS, Histogram
 from kdns.wire.reply import MAX_UDP_SIZE, OUR_UDP_SIZE, Reply
 
+MAX_TALLIES = 1024
+"""Kinds of answers that are counted apart before they are sorted into metrics."""
+
 RequestKey = tuple[str, int, int]
 """(proto, family 1 or 2, qtype)."""
 
+
+Tally = tuple[str, int, int, int, str, int, int, bool]
+"""(proto, family, qtype, rcode, directive, octets of the query and of the reply, DO)."""
 
 MAX_COUNTED_TYPE = 256
 """Types above are counted as this one, so that nobody can make the table large by asking."""
@@ -17,7 +23,10 @@ MAX_COUNTED_TYPE = 256
 
 @dataclass(slots=True)
 class Counters:
-    """What a block's metrics are made of: plain integers, read when somebody scrapes them."""
+    """What a block's metrics are made of: plain integers, read when somebody scrapes them.
+
+    Whoever reads them calls `settle` before.
+    """
 
     requests: dict[RequestKey, int] = field(default_factory=dict)
     responses: dict[tuple[int, str], int] = field(default_factory=dict)
@@ -27,6 +36,23 @@ class Counters:
     request_sizes: dict[str, Histogram] = field(default_factory=dict)
     """By transport; octets."""
     response_sizes: dict[str, Histogram] = field(default_factory=dict)
+    tallies: dict[Tally, int] = field(default_factory=dict)
+    """Answers that are not sorted into the rest yet."""
+
+    def answered(self, tally: Tally) -> None:
+        """Count one query and its reply: one look-up, as nothing more may be done for each."""
+        tallies = self.tallies
+        tallies[tally] = tallies.get(tally, 0) + 1
+        if len(tallies) > MAX_TALLIES:
+            self.settle()
+
+    def settle(self) -> None:
+        """Sort what was counted into what metrics show."""
+        for tally, times in self.tallies.items():
+            proto, family, qtype, rcode, by, asked, size, do = tally
+            self.count((proto, family, qtype), (rcode, by), times)
+            self.measure(proto, asked, size, times, do=do)
+        self.tallies.clear()
 
     def add(self, other: "Counters") -> None:
         """Add what another process has counted."""

@@ -69,11 +69,9 @@ class Dispatcher:
             self.unserved += 1
             return salvage(wire, error)
         if table is not None:
-            prepared = self.hot.get(_question(query))
-            if prepared is not None:
-                made = self._make(prepared, wire, query, table, started)
-                if made is not None:
-                    return made
+            made = self._prepared(wire, query, table, started)
+            if made is not None:
+                return made
         block = self.find(query)
         if query.edns is not None and query.edns.version:
             # RFC 6891, section 6.1.3: a version that we do not have gets BADVERS and our own.
@@ -83,6 +81,19 @@ class Dispatcher:
             self.unserved += 1
             return self._write(_NOBODY, query, peer, Reply(Rcode.REFUSED))
         return self._answer(block, Request(query, peer), table, started)
+
+    def _prepared(self, wire: bytes, query: Query, table: Table, started: float) -> bytes | None:
+        """The reply that is at hand for a question, whole or as far as this client can take it."""
+        question = _question(query)
+        prepared = self.hot.get(question)
+        made = None
+        if prepared is not None:
+            made = self._make(prepared, wire, query, table, started)
+        if made is None and table.proto == "udp" and question is not None:
+            cut = self.hot.get((question, MIN_UDP_SIZE if query.edns is None else query.edns.size))
+            if cut is not None:
+                made = self._make(cut, wire, query, table, started)
+        return made
 
     def _make(
         self, prepared: Prepared, wire: bytes, query: Query, table: Table, started: float
@@ -94,10 +105,20 @@ class Dispatcher:
             return None
         body = prepared.body()
         if block.counted:
-            asked = (table.proto, table.family, query.qtype)
             counters = block.counters
-            counters.count(asked, (prepared.rcode, prepared.by), 1)
-            counters.measure(table.proto, query.size, size, 1, do=query.do)
+            edns = query.edns
+            counters.answered(
+                (
+                    table.proto,
+                    table.family,
+                    query.qtype,
+                    prepared.rcode,
+                    prepared.by,
+                    query.size,
+                    size,
+                    edns is not None and edns.do,
+                )
+            )
             counters.durations.observe(SECONDS, self.monotonic() - started)
         if _is_plain(query):
             table.put(wire[2:], prepared)
@@ -156,13 +177,19 @@ class Dispatcher:
         It comes into a table when it is asked for again: most names that are asked for once are
         random, or misspelt, and would only take the place of others there.
         """
-        if reply.depends is None or not _is_whole(made, query, reply):
+        if reply.depends is None or made[3] & _RCODE == Rcode.SERVFAIL:
+            return
+        question: object = _question(query)
+        if made[2] & _TC and not reply.tc and question is not None:
+            # What is left out depends on the room that this client has.
+            question = (question, MIN_UDP_SIZE if query.edns is None else query.edns.size)
+        elif not _is_whole(made, query, reply):
             return
         end = 2 + _HEADER + len(query.key)
         body = made[2 : 2 + _HEADER] + query.key + made[end:]
         bodies: tuple[bytes, ...] = (body,)
         turning = None
-        if reply.rotated:
+        if reply.rotated and not made[2] & _TC:
             span = _rotated_span(body, query, reply)
             if span is None:
                 return
@@ -178,7 +205,7 @@ class Dispatcher:
             do=query.do,
             turning=turning,
         )
-        self.hot.put(_question(query), prepared)
+        self.hot.put(question, prepared)
 
     def _failed(self, block: Block, request: Request, error: Exception) -> Reply:
         block.counters.panics += 1
@@ -215,9 +242,19 @@ class Dispatcher:
         self, block: Block, request: Request, reply: Reply, size: int, started: float
     ) -> None:
         peer, query, counters = request.peer, request.query, block.counters
-        asked = (peer.proto, 2 if ":" in peer.host else 1, query.qtype)
-        counters.count(asked, (reply.rcode, reply.by), 1)
-        counters.measure(peer.proto, query.size, size, 1, do=query.do)
+        edns = query.edns
+        counters.answered(
+            (
+                peer.proto,
+                2 if ":" in peer.host else 1,
+                query.qtype,
+                reply.rcode,
+                reply.by,
+                query.size,
+                size,
+                edns is not None and edns.do,
+            )
+        )
         counters.durations.observe(SECONDS, self.monotonic() - started)
 
     def _write(self, block: Block, query: Query, peer: Peer, reply: Reply) -> bytes:
@@ -265,7 +302,7 @@ def _is_plain(query: Query) -> bool:
 
 def _is_whole(made: bytes, query: Query, reply: Reply) -> bool:
     """Whether nothing was left out for want of room: TC tells of the answer and authority alone."""
-    if made[2] & _TC or made[3] & _RCODE == Rcode.SERVFAIL:
+    if made[2] & _TC:
         return False
     if reply.options and _opt_size(query, reply) > _SURE_ROOM:
         return False

@@ -269,6 +269,7 @@ def test_a_handler_that_raises_is_a_servfail_and_a_line_in_the_log(
 ) -> None:
     served = block(".", handler=broken)
     assert failed(Server(served).raw(question("a")))
+    served.counters.settle()
     assert served.counters.panics == 1
     assert "ValueError: odd" in caplog.text
     assert "Query(a. IN A) failed: answering SERVFAIL" in caplog.text
@@ -286,7 +287,9 @@ def test_a_step_that_raises_later_is_a_servfail_too(caplog: pytest.LogCaptureFix
     got = pending_of(Server(served), question("a"))
     pending.resolve(FOUND)
     assert failed(got[0])
+    served.counters.settle()
     assert (served.counters.panics, told) == (1, ["internal error: late"])
+    served.counters.settle()
     assert served.counters.responses == {(Rcode.SERVFAIL, ""): 1}
     assert "ValueError: late" in caplog.text
 
@@ -302,7 +305,9 @@ def test_a_reply_that_cannot_be_written_is_a_servfail(at_once: bool) -> None:
         got = pending_of(Server(served), question("a"))
         pending.resolve(unwritable)
         assert failed(got[0])
+    served.counters.settle()
     assert served.counters.responses == {(Rcode.SERVFAIL, ""): 1}
+    served.counters.settle()
     assert sum(served.counters.requests.values()) == 1
 
 
@@ -334,12 +339,15 @@ def test_every_question_and_every_reply_is_counted_once() -> None:
     server.ask(question("a.example", iana.AXFR))
     server.ask(question("elsewhere"))
     server.raw(b"")
+    served.counters.settle()
     assert served.counters.requests == {
         ("udp", 1, iana.A): 2,
         ("tcp", 2, iana.AAAA): 1,
         ("udp", 1, iana.AXFR): 1,
     }
+    served.counters.settle()
     assert served.counters.responses == {(Rcode.NOERROR, "test"): 3, (Rcode.REFUSED, ""): 1}
+    served.counters.settle()
     assert served.counters.panics == 0
     assert server.dispatcher.unserved == 2
 
@@ -347,6 +355,7 @@ def test_every_question_and_every_reply_is_counted_once() -> None:
 def test_blocks_without_prometheus_count_nothing() -> None:
     served = Block((".",), handler=always(Reply()))
     Server(served).ask(question("a"))
+    served.counters.settle()
     assert (served.counters.requests, served.counters.responses) == ({}, {})
 
 

@@ -15,6 +15,7 @@ from kdns.cluster.objects import Resource
 from kdns.cluster.state import Cluster
 from kdns.plugins import hot, kubernetes, loadbalance, whoami
 from kdns.plugins.block import Block
+from kdns.plugins.chain import Request
 from kdns.plugins.dispatch import Dispatcher, Front
 from kdns.plugins.hot import HotAnswers, Table
 from kdns.plugins.kubernetes import Kubernetes
@@ -249,6 +250,8 @@ def test_hot_answers_are_those_that_would_be_made_now_and_are_counted_alike(
     server.count()
     assert plain.entries == len(plain.dispatcher.hot) == 0
     counted, right = server.block.counters, plain.block.counters
+    counted.settle()
+    right.settle()
     assert counted.requests == right.requests
     assert counted.responses == right.responses
     assert counted.do_requests == right.do_requests
@@ -489,3 +492,27 @@ def test_an_alias_s_addresses_turn_behind_it() -> None:
         first = [str(sets[1][0]) for sets in found]
         assert sorted(first) == ["10.1.0.1"] * 2 + ["10.1.0.2"] * 2
         assert first[0] != first[1]
+
+
+def test_a_truncated_reply_is_at_hand_for_who_has_as_little_room() -> None:
+    """RFC 2181, section 9: what fits is kept, with TC; how much fits, the client says."""
+    calls: list[Request] = []
+
+    def many(request: Request) -> Reply:
+        calls.append(request)
+        return Reply(answer=(addresses("a.example", *range(100)),), depends=())
+
+    dispatcher = Dispatcher(lambda: 5.0)
+    dispatcher.serve(Block((".",), handler=many, counted=True))
+    table = Table("udp", 1)
+    front = dispatcher.front(table)
+    peer = Peer("10.0.0.1", 4242, "udp", "10.0.0.9")
+    narrow, wide = question("a.example"), question("a.example", opt=opt_record(size=4096))
+    first = [front(narrow, peer) for _ in range(3)]
+    assert len(calls) == 1
+    assert len({bytes(reply or b"") for reply in first if not isinstance(reply, Pending)}) == 1
+    whole = front(wide, peer)
+    assert isinstance(first[0], bytes) and isinstance(whole, bytes)
+    assert len(first[0]) <= 512 < len(whole)
+    assert (first[0][2] & 2, whole[2] & 2) == (2, 0)
+    assert narrow[2:] in table.entries
