@@ -512,7 +512,8 @@ def test_a_truncated_reply_is_at_hand_for_who_has_as_little_room() -> None:
     assert len(calls) == 1
     assert len({bytes(reply or b"") for reply in first if not isinstance(reply, Pending)}) == 1
     whole = front(wide, peer)
-    assert isinstance(first[0], bytes) and isinstance(whole, bytes)
+    assert isinstance(first[0], bytes)
+    assert isinstance(whole, bytes)
     assert len(first[0]) <= 512 < len(whole)
     assert (first[0][2] & 2, whole[2] & 2) == (2, 0)
     assert narrow[2:] in table.entries
