@@ -126,6 +126,8 @@ class App:
         """The ports that others answer on, where the plan leaves them open."""
         self.refresh: Callable[[], Awaitable[object]] | None = None
         self.blocks: list[Block] = []
+        self.clusters: list[Cluster] = []
+        """Those that blocks answer from."""
         self.upstreams: dict[UpstreamSettings, Upstream] = {}
         self.meters = Meters()
         self.others: list[Sample] = []
@@ -185,6 +187,9 @@ class App:
         if not all(ready() for _, ready in self.readiness):
             self.loop.call_later(1.0, self.settle)
             return
+        names = sum(len(cluster.services) for cluster in self.clusters)
+        for dispatcher in self.dispatchers:
+            dispatcher.widen(names)
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECT)
@@ -303,7 +308,10 @@ class BlockParts:
         return held[settings]
 
     def cluster(self, settings: SourceSettings) -> Cluster:
-        return self.app.sources.cluster(settings)
+        cluster = self.app.sources.cluster(settings)
+        if cluster not in self.app.clusters:
+            self.app.clusters.append(cluster)
+        return cluster
 
     def forget(self, changed: Iterable[object]) -> None:
         for dispatcher in self.app.dispatchers:

@@ -113,8 +113,12 @@ class BlockCollector(Collector):
                 by_label[label] = by_label.get(label, 0) + count
             for (proto, family_text, text), count in by_label.items():
                 requests.add_metric((block.label, zone, "", proto, family_text, text), count)
+            by_answerer: dict[tuple[str, str], int] = {}
             for (rcode, by), count in block.counters.responses.items():
-                responses.add_metric((block.label, zone, "", iana.rcode_text(rcode), by), count)
+                answered = (iana.rcode_text(rcode), by.partition("/")[0])
+                by_answerer[answered] = by_answerer.get(answered, 0) + count
+            for answered, count in by_answerer.items():
+                responses.add_metric((block.label, zone, "", *answered), count)
         yield requests
         yield responses
         yield from self._sizes_and_durations()

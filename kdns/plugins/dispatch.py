@@ -54,6 +54,12 @@ class Dispatcher:
         self.tables.append(table)
         return Front(self, table)
 
+    def widen(self, names: int) -> None:
+        """Have room for hot answers about so many names of clusters."""
+        self.hot.widen(names)
+        for table in self.tables:
+            table.widen(names)
+
     def __call__(self, wire: bytes, peer: Peer) -> bytes | None | Pending[bytes | None]:
         """See Answerer."""
         return self.answer(wire, peer, None)
@@ -262,7 +268,7 @@ class Dispatcher:
             # RFC 5001, section 2.3 leaves the content to us; without the directive it is empty.
             reply.options = (*reply.options, (iana.EDNS_NSID, block.nsid))
             # CoreDNS's nsid also sets DO, on what it has not forwarded. See docs/decisions.
-            reply.do = bool(block.nsid) and reply.by != forwarding.NAME
+            reply.do = bool(block.nsid) and reply.by.partition("/")[0] not in _HANDED_ON
         return write_reply(
             query,
             reply,
@@ -334,6 +340,7 @@ def _opt_size(query: Query, reply: Reply) -> int:
     return 11 + sum([4 + len(value) for _, value in reply.options])
 
 
+_HANDED_ON = (forwarding.NAME, "cache")
 _THREE = Struct("!3H")
 _COPIED = iana.RD | iana.CD
 _HEADER = 10

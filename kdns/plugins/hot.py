@@ -21,9 +21,11 @@ from kdns.plugins.block import Block
 from kdns.plugins.peer import Proto
 from kdns.telemetry.histogram import SECONDS, Histogram
 
-MAX_ENTRIES = 131_072
-"""Entries of one table; 100,000 names that are all in use fit."""
-MAX_PREPARED = 131_072
+MAX_ENTRIES = 32_768
+"""Entries of one table, beside room for the cluster's own names: see `widen`."""
+MAX_PREPARED = 32_768
+PER_NAME = 2
+"""Answers for each name of the cluster that there is room for: an address of either family."""
 MAX_OCTETS = 64 << 20
 """Of all prepared replies of a port together, in all their orders."""
 MAX_ORDERS = 64
@@ -195,6 +197,10 @@ class Table:
         self._owed: dict[int, tuple[Block, int]] = {}
         """By a block's id: hits whose durations are still in `seconds`."""
 
+    def widen(self, names: int) -> None:
+        """Have room for all of so many names of a cluster beside what others ask."""
+        self._limit = max(self._limit, MAX_ENTRIES + PER_NAME * names)
+
     def put(self, key: bytes, prepared: Prepared) -> None:
         """Answer `key`, a query after its ID, with `prepared` from now on.
 
@@ -292,6 +298,10 @@ class HotAnswers:
 
     def __len__(self) -> int:
         return len(self._prepared)
+
+    def widen(self, names: int) -> None:
+        """Have room for all of so many names of a cluster beside what others ask."""
+        self._limit = max(self._limit, MAX_PREPARED + PER_NAME * names)
 
     def get(self, key: object) -> Prepared | None:
         """The answer prepared for a question."""

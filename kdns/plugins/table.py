@@ -14,6 +14,7 @@ from kdns.plugins import (
     any,  # noqa: A004 - a module is named after its directive
     bind,
     bufsize,
+    cache,
     chaos,
     errors,
     forward,
@@ -48,7 +49,7 @@ BUILT_IN = (
     Plugin("any", any.parse),
     Plugin("chaos", chaos.parse),
     Plugin("loadbalance", loadbalance.parse),
-    Plugin("cache", unfinished.parse_cache),
+    Plugin("cache", cache.parse),
     Plugin("minimal", minimal.parse),
     Plugin("kubernetes", kubernetes.parse),
     Plugin("loop", loop.parse),

@@ -62,7 +62,7 @@ class Carried:
 class Reply:
     """What a handler found. The dispatcher adds ID, question, RD, CD, RA, OPT, and writes it.
 
-    by: the directive that answered, for metrics and logs.
+    by: the directive that answered, for metrics and logs; behind a slash, what it may tell apart.
     cd: the CD bit where it is not the query's; do: the DO bit where the query's is not set.
     error: why it could not be answered, for our log; never sent.
     options: EDNS options for a client that speaks EDNS, as (code, data).

@@ -315,3 +315,15 @@ def test_many_kinds_of_hits_are_counted_all_the_same(block: Block) -> None:
     assert sum(block.counters.durations.counts) == kinds + 2
     assert len(table._tallies) <= hot.MAX_TALLIES
     assert not table._unsettled
+
+
+def test_a_large_cluster_has_room_for_all_its_names(block: Block) -> None:
+    answers, table = HotAnswers(limit=1), Table("udp", 1, limit=1)
+    answers.widen(10)
+    table.widen(10)
+    for number in range(20):
+        one = prepared(block, depends=(number,))
+        answers.put(number, one)
+        table.put(b"%d" % number, one)
+    assert len(answers) == len(table.entries) == 20
+    assert answers.get(0) is not None

@@ -174,13 +174,13 @@ def test_lenient_serves_what_it_understands(tmp_path: Path, manifests: Path) -> 
 
 
 def test_check_explains_a_corefile(tmp_path: Path) -> None:
-    path = corefile(tmp_path, "example.org:5353 {\n bind 127.0.0.1\n whoami\n cache 30\n}\n")
+    path = corefile(tmp_path, "example.org:5353 {\n bind 127.0.0.1\n whoami\n reload\n}\n")
     done = subprocess.run(
         command("check", str(path)), capture_output=True, text=True, check=True, env=environment()
     )
     assert "example.org." in done.stdout
     assert "port 5353 on 127.0.0.1" in done.stdout
-    assert "cache is not in effect yet" in " ".join(done.stdout.split())
+    assert "reload is not in effect yet" in " ".join(done.stdout.split())
 
 
 def test_check_says_where_the_error_is(tmp_path: Path) -> None:

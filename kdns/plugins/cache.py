@@ -1,0 +1,380 @@
+"""cache: keeps what other servers have answered, for as long as they said.
+
+Only what was forwarded is kept: the cluster's own names are live. Each record keeps the TTL that it
+came with, less its age; an entry lasts as long as its shortest. A denial lasts as long as its SOA
+says (RFC 2308, section 5), and one without a SOA is not kept.
+
+    asked --fresh--> aged copy, hot for the rest of this second
+      | |
+      | +--stale, allowed--> handed out at once or for want of better (RFC 8767), asked again
+      +--unknown--> the next directive; what comes back is kept
+
+Hot answers show the age of the second in which they were made. A word that they all rest on is
+forgotten when the second ends, so one timer ends them all.
+"""
+
+from collections.abc import Callable, Iterable
+
+from kdns.corefile.model import Directive
+from kdns.plugins import cache_options, forwarding
+from kdns.plugins.cache_options import Options
+from kdns.plugins.cache_store import Kept, Key, Store
+from kdns.plugins.chain import Handler, Outcome, Request, extended_error
+from kdns.plugins.configured import Configured
+from kdns.plugins.parts import Parts
+from kdns.plugins.pending import Pending, after
+from kdns.telemetry.meters import Labels
+from kdns.wire import iana, name
+from kdns.wire.errors import WireError
+from kdns.wire.iana import Rcode
+from kdns.wire.passed import Passed
+from kdns.wire.reply import Reply
+
+NAME = "cache"
+DENIED = "cache/denial"
+"""Who answered, for the counters: behind the slash, which kind of entry."""
+SECOND = 1.0
+STALE_TTL = 30
+"""RFC 8767, section 4: a recommended TTL for stale records, seconds."""
+EDE_STALE = 3
+EDE_STALE_NXDOMAIN = 19
+_FAILURES = (Rcode.SERVFAIL, Rcode.NOTIMP)
+
+
+class Cache(Configured):
+    """The settings of one cache directive."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def explain(self) -> str:
+        options = self.options
+        parts = [
+            f"{' '.join(options.zones)}: answers for {options.success.most} s at most",
+            f"denials for {options.denial.most} s",
+        ]
+        if options.stale:
+            how = "after asking first" if options.verify else "at once"
+            parts.append(f"stale ones for {options.stale:g} s more, {how}")
+        if options.prefetch:
+            parts.append(f"fetched ahead from {options.prefetch} hits on")
+        return "; ".join(parts)
+
+    def build(self, parts: Parts, following: Handler) -> Handler:
+        handler = CacheHandler(self.options, parts, following)
+        count(handler, parts)
+        return handler
+
+
+class CacheHandler:
+    """Answers from what is kept, keeps what comes back, and passes the rest on."""
+
+    def __init__(self, options: Options, parts: Parts, following: Handler) -> None:
+        self.options = options
+        self.stores = {"success": Store(options.success.capacity)}
+        self.stores["denial"] = Store(options.denial.capacity)
+        self.misses = self.prefetches = self.stale_served = 0
+        self._parts = parts
+        self._following = following
+        self._zones = tuple(name.from_text(zone) for zone in options.zones)
+        self._disabled = {
+            kind: tuple(name.from_text(zone) for zone in settings.disabled)
+            for kind, settings in (("success", options.success), ("denial", options.denial))
+        }
+        self._word = object()
+        self._until = 0.0
+        """Until when answers may rest on the word; it is only known to be so while one does."""
+
+    def __call__(self, request: Request) -> Outcome:
+        """Answer from the cache, or pass on."""
+        query = request.query
+        if not any(name.is_below(query.key, zone) for zone in self._zones):
+            return self._following(request)
+        flags = query.flags & (iana.RD | iana.CD) | query.do
+        key = (query.key, query.qtype, query.qclass, flags)
+        kept = self._find(key)
+        if kept is None:
+            return self._ask(request, key)
+        now = self._parts.monotonic()
+        if now < kept.expires:
+            return self._fresh(request, kept, now)
+        if now >= kept.expires + self.options.stale or kept.passed.rcode in _FAILURES:
+            return self._ask(request, key)
+        if self.options.verify:
+            return self._verified(request, kept)
+        self._refresh(request, kept)
+        return self._stale(kept)
+
+    def _find(self, key: Key) -> Kept | None:
+        kept = self.stores["success"].get(key) or self.stores["denial"].get(key)
+        if kept is not None or not self.options.nxdomain_cut:
+            return kept
+        # RFC 8020, section 2: where a name does not exist, nothing below it does.
+        qname, _, qclass, flags = key
+        for above in name.suffixes(qname)[1:-1]:
+            kept = self.stores["denial"].get((above, _CUT, qclass, flags))
+            if kept is not None and self._parts.monotonic() < kept.expires:
+                return kept
+        return None
+
+    def _fresh(self, request: Request, kept: Kept, now: float) -> Reply:
+        options = self.options
+        due = kept.expires
+        if options.prefetch:
+            if now - kept.first > options.prefetch_within:
+                kept.hits = 0
+            kept.hits += 1
+            kept.first = now
+            due -= kept.lasts * options.prefetch_part / 100
+            if now >= due and kept.hits >= options.prefetch:
+                self.prefetches += not kept.refreshing
+                self._refresh(request, kept)
+        age = 0 if options.keepttl else int(now - kept.stored)
+        reply = kept.passed.aged(age) if age else kept.passed.copy()
+        if kept.passed.rcode not in _FAILURES:
+            reply.depends = self._rests(now, due)
+        return self._ours(reply, kept)
+
+    def _ours(self, reply: Passed, kept: Kept) -> Reply:
+        # RFC 1035, section 4.1.1: AA is for who has authority; who has it from a cache has not.
+        reply.aa = False
+        reply.by = NAME if kept.kind == "success" else DENIED
+        return reply
+
+    def _rests(self, now: float, due: float) -> tuple[object, ...] | None:
+        """What an answer that holds until `due` rests on; None where that is too soon."""
+        if now >= self._until:
+            self._until = now + SECOND
+            self._parts.call_later(SECOND, self._end_second)
+        return (self._word,) if due >= self._until else None
+
+    def _end_second(self) -> None:
+        self._parts.forget((self._word,))
+        self._word = object()
+        self._until = 0.0
+
+    def _stale(self, kept: Kept) -> Reply:
+        """RFC 8767, sections 4 and 6; RFC 8914, sections 4.4 and 4.20."""
+        self.stale_served += 1
+        reply = kept.passed.bounded(0, STALE_TTL)
+        denied = kept.passed.rcode == Rcode.NXDOMAIN
+        reply.options = (extended_error(EDE_STALE_NXDOMAIN if denied else EDE_STALE),)
+        return self._ours(reply, kept)
+
+    def _verified(self, request: Request, kept: Kept) -> Outcome:
+        """Ask first; what is stale is for want of an answer in time."""
+        outcome = self._following(request)
+        if not isinstance(outcome, Pending):
+            return self._better(kept, outcome)
+        result: Pending[Reply] = Pending()
+
+        def late() -> None:
+            if not result.done:
+                result.resolve(self._stale(kept))
+
+        timer = self._parts.call_later(self.options.stale_patience, late)
+
+        def came(reply: Reply) -> None:
+            timer.cancel()
+            better = self._better(kept, reply)
+            if not result.done:
+                result.resolve(better)
+
+        def failed(error: Exception) -> None:
+            timer.cancel()
+            if not result.done:
+                result.resolve(self._stale(kept))
+
+        outcome.when_done(came, failed)
+        return result
+
+    def _better(self, kept: Kept, reply: Reply) -> Reply:
+        """A new reply, or the stale one where the new one is a failure or, if so told, a denial."""
+        if reply.rcode in _FAILURES or reply.rcode == Rcode.REFUSED:
+            return self._stale(kept)
+        denied = reply.rcode == Rcode.NXDOMAIN or not reply.answer
+        if self.options.prefer_positive and denied and kept.kind == "success":
+            return self._stale(kept)
+        return self._keep(kept.key, reply)
+
+    def _refresh(self, request: Request, kept: Kept) -> None:
+        """Ask again, for those who come later."""
+        if kept.refreshing:
+            return
+        kept.refreshing = True
+
+        def came(reply: Reply) -> None:
+            kept.refreshing = False
+            if not _is_failure(reply):
+                self._keep(kept.key, reply)
+
+        def failed(error: Exception) -> None:
+            kept.refreshing = False
+
+        outcome = self._following(request)
+        if isinstance(outcome, Pending):
+            outcome.when_done(came, failed)
+        else:
+            came(outcome)
+
+    def _ask(self, request: Request, key: Key) -> Outcome:
+        self.misses += 1
+        return after(self._following(request), lambda reply: self._keep(key, reply))
+
+    def _keep(self, key: Key, reply: Reply) -> Reply:
+        """Keep a reply if it may be; the reply itself goes on to who asked."""
+        if type(reply) is not Passed or reply.by != forwarding.NAME or reply.tc:
+            return reply
+        if reply.rcode in _FAILURES:
+            # RFC 2308, section 7: for a short time, lest a broken server be asked without end.
+            self._put("denial", key, reply.copy(), self.options.servfail)
+            return reply
+        if reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
+            return reply
+        try:
+            lasts, kind, kept = self._judged(key, reply)
+        except WireError:
+            return reply
+        if lasts > 0 and not any(name.is_below(key[0], zone) for zone in self._disabled[kind]):
+            self._put(kind, key, kept, lasts)
+            if self.options.nxdomain_cut and kept.rcode == Rcode.NXDOMAIN:
+                self._put("denial", (key[0], _CUT, key[2], key[3]), kept, lasts)
+            if kept.carried is not reply.carried:
+                return _named(kept.copy(), reply)
+        return reply
+
+    def _judged(self, key: Key, reply: Passed) -> tuple[float, str, Passed]:
+        """How long a reply lasts, of which kind it is, and with which TTLs it is kept."""
+        success, denial = self.options.success, self.options.denial
+        if reply.rcode == Rcode.NOERROR and _answers(reply, key[1]):
+            if min(reply.ttls()) == 0 and not success.least:
+                return 0, "success", reply
+            kept = reply.bounded(success.least, success.most)
+            return min(kept.ttls()), "success", kept
+        soa = next((rrset for rrset in reply.authority if rrset.rtype == iana.SOA), None)
+        if soa is None:
+            return 0, "denial", reply
+        # RFC 2308, section 5: the lesser of the SOA's own TTL and its MINIMUM field.
+        lasts = min(soa.ttl, int.from_bytes(soa.rdatas[0][-4:], "big"))
+        if lasts == 0 and not denial.least:
+            return 0, "denial", reply
+        lasts = max(denial.least, min(lasts, denial.most))
+        kept = reply.bounded(denial.least, lasts)
+        return lasts, "denial", kept
+
+    def _put(self, kind: str, key: Key, passed: Passed, lasts: float) -> None:
+        if lasts <= 0:
+            return
+        for other, store in self.stores.items():
+            if other != kind:
+                store.drop(key)
+        store = self.stores[kind]
+        store.put(Kept(key, kind, passed, self._parts.monotonic(), lasts))
+        while sum(each.octets for each in self.stores.values()) > self.options.octets:
+            max(self.stores.values(), key=_octets).evict()
+
+
+_CUT = 0
+"""In the place of a type: this name and all below it do not exist."""
+
+
+def _octets(store: Store) -> int:
+    return store.octets
+
+
+def _is_failure(reply: Reply) -> bool:
+    return reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN)
+
+
+def _answers(reply: Passed, qtype: int) -> bool:
+    """Whether a reply has what was asked for; aliases that lead to nothing are a denial."""
+    counts = reply.carried.counts if reply.carried is not None else (len(reply.answer), 0, 0)
+    if not counts[0]:
+        return False
+    if not counts[1]:
+        return True
+    return qtype in (iana.ANY, iana.CNAME) or any(
+        rrset.rtype not in (iana.CNAME, iana.DNAME, _RRSIG) for rrset in reply.answer
+    )
+
+
+_RRSIG = 46
+
+
+def _named(reply: Passed, like: Passed) -> Passed:
+    reply.by, reply.aa = like.by, like.aa
+    return reply
+
+
+def count(handler: CacheHandler, parts: Parts) -> None:
+    """Have what a handler counts among the metrics, under CoreDNS's names."""
+    meters, block = parts.meters, parts.block
+    # Not the block's attribute: where workers answer, that is replaced by a sum of theirs.
+    counters = block.counters
+    zones = ",".join(handler.options.zones)
+    plain: Labels = (block.label, zones, "")
+
+    def by_type(
+        read: Callable[[str, Store], float],
+    ) -> Callable[[], Iterable[tuple[Labels, float]]]:
+        return lambda: [
+            ((block.label, kind, zones, ""), read(kind, store))
+            for kind, store in handler.stores.items()
+        ]
+
+    def alone(read: Callable[[], float]) -> Callable[[], Iterable[tuple[Labels, float]]]:
+        return lambda: [(plain, read())]
+
+    def hits(kind: str) -> int:
+        by = NAME if kind == "success" else DENIED
+        return sum(times for (_, who), times in counters.responses.items() if who == by)
+
+    typed, untyped = ("server", "type", "zones", "view"), ("server", "zones", "view")
+    meters.watch(
+        "gauge",
+        "coredns_cache_entries",
+        "Replies that are kept.",
+        typed,
+        by_type(lambda _, store: len(store)),
+    )
+    meters.watch(
+        "counter",
+        "coredns_cache_evictions",
+        "Replies that made room for others.",
+        typed,
+        by_type(lambda _, store: store.evictions),
+    )
+    meters.watch(
+        "counter",
+        "coredns_cache_hits",
+        "Questions that were answered from what is kept.",
+        typed,
+        by_type(lambda kind, _: hits(kind)),
+    )
+    for metric, text, read in (
+        (
+            "coredns_cache_requests",
+            "Questions that came to the cache.",
+            lambda: hits("success") + hits("denial") + handler.misses,
+        ),
+        ("coredns_cache_misses", "Questions that were passed on.", lambda: handler.misses),
+        ("coredns_cache_prefetch", "Replies fetched ahead.", lambda: handler.prefetches),
+        (
+            "coredns_cache_served_stale",
+            "Replies handed out after their time.",
+            lambda: handler.stale_served,
+        ),
+    ):
+        meters.watch("counter", metric, text, untyped, alone(read))
+    meters.watch(
+        "gauge",
+        "kdns_cache_octets",
+        "What kept replies take.",
+        typed,
+        by_type(lambda _, store: store.octets),
+    )
+
+
+def parse(directive: Directive, zones: tuple[str, ...]) -> Cache:
+    """See configured.Parse."""
+    return Cache(cache_options.read(directive, zones))

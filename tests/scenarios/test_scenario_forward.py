@@ -1,0 +1,111 @@
+"""The real program before an upstream of ours: what goes out, what comes back, what is kept."""
+
+import asyncio
+import re
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+
+import dns.asyncquery
+import dns.edns
+import dns.flags
+import dns.message
+import dns.rcode
+
+from kdns.net.listen import bind_pair
+from kdns.testing.upstream import ScriptedUpstream
+from kdns.wire import iana
+from kdns.wire.message import Query, read_query
+from kdns.wire.reply import Reply, RRset, write_reply
+from tests.serving import Server, serving
+
+
+def found(wire: bytes) -> bytes:
+    """The upstream's answer to every question: one address, and a record of no known type."""
+    query: Query = read_query(wire)
+    records = (
+        RRset(query.qname, iana.A, 300, (bytes((192, 0, 2, 1)),)),
+        RRset(query.qname, 65400, 300, (b"\x01\x02\x03",)),
+    )
+    return write_reply(query, Reply(answer=records, aa=True), limit=1232)
+
+
+@asynccontextmanager
+async def before(
+    folder: Path, upstream: ScriptedUpstream, directives: str = ""
+) -> AsyncIterator[Server]:
+    """The program, forwarding everything to the upstream."""
+    path = folder / "Corefile"
+    path.write_text(
+        f". {{\n bind 127.0.0.1\n {directives}\n forward . 127.0.0.1:{upstream.port}\n}}\n"
+    )
+    with ExitStack() as stack:
+        yield await asyncio.to_thread(stack.enter_context, serving(path))
+        await asyncio.to_thread(stack.close)
+
+
+async def ask(server: Server, text: str = "a.example") -> dns.message.Message:
+    query = dns.message.make_query(text, "A", use_edns=0)
+    return await dns.asyncquery.udp(query, "127.0.0.1", port=server.port, timeout=20)
+
+
+async def test_a_hundred_clients_that_ask_the_same_are_one_question(tmp_path: Path) -> None:
+    async with ScriptedUpstream(otherwise="hold") as upstream, before(tmp_path, upstream) as server:
+        asking = [asyncio.create_task(ask(server)) for _ in range(100)]
+        held = await upstream.held()
+        # All of them have been read by when this one, which is not the same, goes out.
+        other = asyncio.create_task(ask(server, "b.example"))
+        last = await upstream.held()
+        held.reply(found(held.question.wire))
+        last.reply(found(last.question.wire))
+        replies = await asyncio.gather(*asking, other)
+        assert [len(reply.answer) for reply in replies] == [2] * 101
+        # One each, and for who waits long, at most one second try.
+        assert len(upstream.questions) <= 4
+
+
+async def test_records_of_no_known_type_come_back_unchanged(tmp_path: Path) -> None:
+    async with ScriptedUpstream(otherwise=found) as upstream, before(tmp_path, upstream) as server:
+        reply = await ask(server, "A.eXample")
+    assert [str(rrset) for rrset in reply.answer] == [
+        "A.eXample. 300 IN A 192.0.2.1",
+        r"A.eXample. 300 IN TYPE65400 \# 3 010203",
+    ]
+
+
+async def test_what_is_kept_is_not_asked_again_and_is_counted(tmp_path: Path) -> None:
+    probe, other = bind_pair("127.0.0.1")
+    metrics = probe.getsockname()[1]
+    probe.close()
+    other.close()
+    directives = f"cache 30\n prometheus 127.0.0.1:{metrics}"
+    async with (
+        ScriptedUpstream(otherwise=found) as upstream,
+        before(tmp_path, upstream, directives) as server,
+    ):
+        replies = [await ask(server) for _ in range(9)]
+        text = await asyncio.to_thread(_scrape, metrics)
+        assert len(upstream.questions) == 1
+    assert all(0 < reply.answer[0].ttl <= 30 for reply in replies)
+    assert [bool(reply.flags & dns.flags.AA) for reply in replies] == [True] + [False] * 8
+    assert re.search(r'coredns_cache_hits_total\{.*type="success".*\} 8\.0', text)
+    assert re.search(r"coredns_cache_misses_total\{.*\} 1\.0", text)
+    assert re.search(r'coredns_dns_responses_total\{plugin="cache".*\} 8\.0', text)
+    assert re.search(r'coredns_forward_responses_total\{rcode="NOERROR".*\} 1\.0', text)
+
+
+async def test_where_no_upstream_listens_it_is_servfail_with_the_reason(tmp_path: Path) -> None:
+    async with ScriptedUpstream() as upstream:
+        pass
+    async with before(tmp_path, upstream) as server:
+        reply = await ask(server)
+    assert reply.rcode() == dns.rcode.SERVFAIL
+    (option,) = reply.options
+    assert isinstance(option, dns.edns.EDEOption)
+    assert option.code == dns.edns.EDECode.NETWORK_ERROR
+
+
+def _scrape(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as reply:
+        return str(reply.read().decode())
