@@ -23,7 +23,7 @@ from kdns.net import batch
 from kdns.net.listen import bind_all
 from kdns.net.tcp import TcpListener
 from kdns.net.udp import UdpListener
-from kdns.net.upstream import Upstream
+from kdns.net.upstreams import AnyUpstream, make_upstream
 from kdns.plan import Plan, PlannedBlock
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Handler, Outcome, Request, refuse
@@ -128,7 +128,7 @@ class App:
         self.blocks: list[Block] = []
         self.clusters: list[Cluster] = []
         """Those that blocks answer from."""
-        self.upstreams: dict[UpstreamSettings, Upstream] = {}
+        self.upstreams: dict[UpstreamSettings, AnyUpstream] = {}
         self.meters = Meters()
         self.others: list[Sample] = []
         """What other processes of the server have counted, as `refresh` found it."""
@@ -302,9 +302,7 @@ class BlockParts:
     def upstream(self, settings: UpstreamSettings) -> UpstreamExchange:
         held = self.app.upstreams
         if settings not in held:
-            held[settings] = Upstream(
-                settings.host, settings.port, loop=self.app.loop, rng=self.app.rng
-            )
+            held[settings] = make_upstream(settings, loop=self.app.loop, rng=self.app.rng)
         return held[settings]
 
     def cluster(self, settings: SourceSettings) -> Cluster:

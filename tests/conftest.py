@@ -5,6 +5,10 @@ import asyncio
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.certificates import certificates
+
+__all__ = ["certificates", "no_ambient_event_loop"]
+
 # Speed is no test's business: a slow machine must not fail one. Derandomised, so that a run tells
 # of the change that it tests and not of chance; `--hypothesis-profile=explore` looks further.
 settings.register_profile(

@@ -14,7 +14,11 @@ from kdns.plugins.upstream import UpstreamError
 HEADER: Final = 12
 _QR: Final = 0x80
 _TC: Final = 0x02
+_RCODE: Final = 0x0F
 _ID_LENGTH: Final = 2
+_QUESTIONS: Final = slice(4, 6)
+_NONE: Final = b"\x00\x00"
+_ONE: Final = b"\x00\x01"
 _LABEL: Final = 63  # RFC 1035, 2.3.4
 
 
@@ -47,18 +51,27 @@ class Exchange:
             self.table = None
 
     def own(self, reply: bytes) -> bytes:
-        """`reply` under the ID of the query."""
+        """`reply` under the ID of the query, and with its question."""
+        if reply[_QUESTIONS] == _NONE:
+            asked = self.query[HEADER : HEADER + len(self.question)]
+            reply = reply[:4] + _ONE + bytes(6) + asked
         return self.query[:_ID_LENGTH] + reply[_ID_LENGTH:]
 
 
 def match(table: dict[int, Exchange], reply: bytes) -> Exchange | None:
-    """The exchange of `table` that `reply` answers; None when it answers none of them."""
+    """The exchange of `table` that `reply` answers; None when it answers none of them.
+
+    RFC 1035, section 4.1.1: who cannot read a question says FORMERR, and what it could not read it
+    cannot repeat. So an error that is a header and nothing else is an answer too.
+    """
     if len(reply) < HEADER or not reply[2] & _QR:
         return None
     exchange = table.get(int.from_bytes(reply[:_ID_LENGTH], "big"))
-    if exchange is None or question_of(reply) != exchange.question:
+    if exchange is None:
         return None
-    return exchange
+    if reply[_QUESTIONS] == _NONE and reply[3] & _RCODE:
+        return exchange
+    return exchange if question_of(reply) == exchange.question else None
 
 
 def is_truncated(reply: bytes) -> bool:

@@ -8,13 +8,14 @@ ask --> UdpPool --reply--> TC? --no--> the Pending is resolved, under the asker'
 """
 
 import asyncio
+import ssl
 from random import Random
 from typing import Final
 
 from kdns.net.address import endpoint, socket_address
 from kdns.net.clock import Clock
 from kdns.net.exchange import Exchange, is_truncated, question_of
-from kdns.net.upstream_tcp import TcpPool
+from kdns.net.upstream_tcp import IDLE, TcpPool
 from kdns.net.upstream_udp import UdpPool
 from kdns.plugins.pending import Pending
 from kdns.plugins.upstream import UpstreamError, UpstreamFailure
@@ -26,6 +27,7 @@ _PENDING: Final = 4096
 class Upstream:
     """Asks the server at `host` (numeric) and `port`; implements UpstreamExchange.
 
+    context: makes all of it go over TLS (RFC 7858); for it and what follows it see TcpPool.
     `asked`, `answered` and `failed` count questions; `ignored` counts what came and answered none
     of them. `sockets` is the size of the UDP pool, `limit` bounds the questions pending.
     Raises ValueError when `host` is not an address.
@@ -41,6 +43,12 @@ class Upstream:
         clock: Clock | None = None,
         sockets: int = _SOCKETS,
         limit: int = _PENDING,
+        context: ssl.SSLContext | None = None,
+        servername: str = "",
+        expire: float = IDLE,
+        max_age: float = 0.0,
+        idle: int = 0,
+        source: str = "",
     ) -> None:
         family, address = socket_address(host, port)
         self._clock: Clock = clock or loop
@@ -55,8 +63,23 @@ class Upstream:
             rng=rng,
             clock=self._clock,
             size=sockets,
+            source=source,
         )
-        self._tcp = TcpPool(host, port, self._done, loop=loop, rng=rng, clock=self._clock)
+        self._tcp = TcpPool(
+            host,
+            port,
+            self._done,
+            loop=loop,
+            rng=rng,
+            clock=self._clock,
+            context=context,
+            servername=servername,
+            expire=expire,
+            max_age=max_age,
+            idle=idle,
+            source=source,
+        )
+        self._encrypted = context is not None
         self._closed = False
         self.asked = 0
         self.answered = 0
@@ -84,7 +107,7 @@ class Upstream:
             return exchange.pending
         self._pending.add(exchange)
         exchange.timer = self._clock.call_later(timeout, lambda: self._overdue(exchange, timeout))
-        if tcp:
+        if tcp or self._encrypted:
             self._tcp.send(exchange)
         else:
             self._udp.send(exchange)

@@ -1,10 +1,11 @@
-"""Questions to one server over TCP: few connections, kept open and pipelined (RFC 7766, 6.2).
+"""Questions to one server over TCP or TLS: few connections, kept open, pipelined (RFC 7766, 6.2).
 
 A server may close an idle connection just when it is asked again: what was pending on a connection
 that is lost goes once more, over a fresh one.
 """
 
 import asyncio
+import ssl
 from random import Random
 from typing import Final, cast
 
@@ -17,11 +18,16 @@ from kdns.wire.framing import Splitter, frame
 _CHANNELS: Final = 8
 _CROWDED: Final = 64
 """Questions pending on a connection from which on another is opened."""
-_IDLE: Final = 10.0
+IDLE: Final = 10.0
 
 
 class TcpPool:
-    """The connections. `ignored` counts messages that answered no question of ours."""
+    """The connections. `ignored` counts messages that answered no question of ours.
+
+    context: speaks TLS, and believes a certificate for `servername` (RFC 7858, RFC 8310).
+    expire, max_age: seconds that an idle connection, and any connection, is kept; 0 of max_age is
+    for ever. idle: how many idle ones may be kept; 0 for all. source: the address to ask from.
+    """
 
     def __init__(
         self,
@@ -32,7 +38,21 @@ class TcpPool:
         loop: asyncio.AbstractEventLoop,
         rng: Random,
         clock: Clock,
+        context: ssl.SSLContext | None = None,
+        servername: str = "",
+        expire: float = IDLE,
+        max_age: float = 0.0,
+        idle: int = 0,
+        source: str = "",
     ) -> None:
+        self.context = context
+        self.servername = servername or host
+        self.expire = expire
+        self.max_age = max_age
+        self.idle = idle
+        self.source = source
+        self.opened = self.reused = 0
+        """Questions that had a connection made for them, and that went over one that was there."""
         self.host = host
         self.port = port
         self.done = done
@@ -52,7 +72,14 @@ class TcpPool:
         full = len(self._usable) >= _CHANNELS
         if channel is None or (len(channel.table) >= _CROWDED and not full):
             channel = self._open()
+            self.opened += 1
+        else:
+            self.reused += 1
         channel.send(exchange)
+
+    def is_surplus(self) -> bool:
+        """Whether more connections idle than may."""
+        return 0 < self.idle < sum(not channel.table for channel in self._usable)
 
     def overdue(self, exchange: Exchange) -> None:
         """`exchange` got no reply in time: its connection, maybe dead, gets no more questions."""
@@ -115,6 +142,7 @@ class _Channel(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
         self._idle_since = 0.0
+        self._born = 0.0
         self._retired = False
         self._aborted = False
         self._over = False
@@ -150,7 +178,14 @@ class _Channel(asyncio.Protocol):
 
     async def _connect(self) -> None:
         pool = self._pool
-        await pool.loop.create_connection(lambda: self, pool.host, pool.port)
+        await pool.loop.create_connection(
+            lambda: self,
+            pool.host,
+            pool.port,
+            ssl=pool.context,
+            server_hostname=pool.servername if pool.context is not None else None,
+            local_addr=(pool.source, 0) if pool.source else None,
+        )
 
     def _tried(self, task: "asyncio.Task[None]") -> None:
         # Not in the task itself: one that is cancelled before its first step runs nothing at all.
@@ -167,8 +202,8 @@ class _Channel(asyncio.Protocol):
             return
         self._transport.write(b"".join(self._waiting))
         self._waiting.clear()
-        self._idle_since = self._pool.clock.time()
-        self._watch(_IDLE)
+        self._born = self._idle_since = self._pool.clock.time()
+        self._watch(self._lifetime())
 
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""
@@ -179,6 +214,9 @@ class _Channel(asyncio.Protocol):
                 return
             self._take(reply)
         self._idle_since = self._pool.clock.time()
+        if not self.table and self._pool.is_surplus():
+            self._retired = True
+            self._pool.unusable(self)
         self._close_if_left()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -215,12 +253,21 @@ class _Channel(asyncio.Protocol):
     def _watch(self, delay: float) -> None:
         self._timer = self._pool.clock.call_later(delay, self._on_timer)
 
+    def _lifetime(self) -> float:
+        """Seconds until the first look at whether it is kept."""
+        pool = self._pool
+        return min(pool.expire, pool.max_age) if pool.max_age else pool.expire
+
     def _on_timer(self) -> None:
-        left = self._idle_since + _IDLE - self._pool.clock.time()
+        now, pool = self._pool.clock.time(), self._pool
+        if pool.max_age and now >= self._born + pool.max_age:
+            self.retire()
+            return
+        left = self._idle_since + pool.expire - now
         if self.table:
-            self._watch(_IDLE)
+            self._watch(self._lifetime())
         elif left > 0 and not self._retired:
             self._watch(left)
         elif self._transport is not None:
-            self._pool.unusable(self)
+            pool.unusable(self)
             self._transport.close()

@@ -46,7 +46,9 @@ class UdpPool:
         rng: Random,
         clock: Clock,
         size: int,
+        source: str = "",
     ) -> None:
+        self.source = source
         self.family = family
         self.address = address
         self.done = done
@@ -103,6 +105,8 @@ class _Port:
         try:
             self._sock.setblocking(False)
             omit_path_mtu(self._sock)
+            if pool.source:
+                self._sock.bind((pool.source, 0))
             self._sock.connect(pool.address)
         except OSError:
             self._sock.close()

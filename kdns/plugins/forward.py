@@ -18,7 +18,7 @@ from kdns.plugins.chain import Handler, Outcome, Request, extended_error
 from kdns.plugins.configured import Configured, read_options
 from kdns.plugins.forwarding import NAME, Clocked, Forwarding, Rules, Target, rcodes
 from kdns.plugins.parts import Parts
-from kdns.plugins.upstream import Transport, UpstreamSettings
+from kdns.plugins.upstream import Transport, UpstreamSettings, UpstreamSettingsError
 from kdns.telemetry.histogram import SECONDS, Histogram
 from kdns.telemetry.meters import Labels
 from kdns.wire import iana, name
@@ -40,6 +40,7 @@ EDE_FILTERED = 17
 class Forward(Configured):
     """The settings of one forward directive."""
 
+    place: Directive
     zones: tuple[str, ...]
     servers: tuple[UpstreamSettings, ...]
     exceptions: tuple[str, ...] = ()
@@ -78,7 +79,10 @@ class Forward(Configured):
         targets: list[Target] = []
         for server in servers:
             settings = replace(server, **{**self.every, **_own(server)})
-            targets.append(Target(str(settings), parts.upstream(settings)))
+            try:
+                targets.append(Target(str(settings), parts.upstream(settings)))
+            except UpstreamSettingsError as error:
+                raise CorefileError.at(self.place, f"forward: {error}") from error
         handler = ForwardHandler(self, targets, parts, following)
         count(handler, parts)
         parts.block.forwarded.append(handler.takes)
@@ -289,7 +293,7 @@ def parse(directive: Directive, zones: tuple[str, ...]) -> Forward:
         raise CorefileError.at(
             directive, f"forward: expected at most {MAX_UPSTREAMS} upstreams, got {len(servers)}"
         )
-    settings = Forward(bases, tuple(servers), files=tuple(files))
+    settings = Forward(directive, bases, tuple(servers), files=tuple(files))
     _read_options(directive, settings)
     return settings
 

@@ -44,6 +44,10 @@ class UpstreamSettings:
         return f"{scheme}{host}:{self.port}{self.path}"
 
 
+class UpstreamSettingsError(ValueError):
+    """Settings that nothing can be asked by: a file that cannot be used, say."""
+
+
 class UpstreamError(Exception):
     """Why there is no reply. It is given as a value, not raised."""
 

@@ -1,6 +1,7 @@
 """Upstream servers for tests: one that is right about its zone, one that does as it is told."""
 
 import asyncio
+import ssl
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -64,11 +65,12 @@ Action: TypeAlias = Callable[[bytes], bytes | None]
 
 
 class Question(NamedTuple):
-    """One query a ScriptedUpstream got: its bytes, over what, and from which port."""
+    """One query a ScriptedUpstream got: its bytes, over what, and from which port and host."""
 
     wire: bytes
     proto: Proto
     client_port: int
+    client_host: str
 
 
 @dataclass
@@ -93,12 +95,18 @@ class ScriptedUpstream:
 
     `script` lists the steps for the questions to come, in their order; when it is empty,
     `otherwise` holds. Questions are recorded in `questions`; `await asked()` gives the next of
-    them, `await held()` the next one held. `connections` counts TCP connections accepted.
+    them, `await held()` the next one held.
+    With a `context` its TCP is TLS. `connections` counts TCP connections accepted.
     """
 
     def __init__(
-        self, *script: Step, otherwise: Step | None = None, host: str = "127.0.0.1"
+        self,
+        *script: Step,
+        otherwise: Step | None = None,
+        host: str = "127.0.0.1",
+        context: ssl.SSLContext | None = None,
     ) -> None:
+        self._context = context
         self.script: deque[Step] = deque(script)
         self.otherwise: Step = otherwise or echo
         self.host = host
@@ -116,7 +124,7 @@ class ScriptedUpstream:
         udp, tcp = bind_pair(self.host)
         self.port = udp.getsockname()[1]
         self._datagrams, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=udp)
-        self._server = await loop.create_server(lambda: _Stream(self), sock=tcp)
+        self._server = await loop.create_server(lambda: _Stream(self), sock=tcp, ssl=self._context)
         return self
 
     async def __aexit__(
@@ -183,7 +191,7 @@ class _Datagrams(asyncio.DatagramProtocol):
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.sendto(wire, addr)
 
-        self._server.take(Question(data, "udp", addr[1]), send)
+        self._server.take(Question(data, "udp", addr[1], addr[0]), send)
 
 
 class _Stream(asyncio.Protocol):
@@ -205,8 +213,8 @@ class _Stream(asyncio.Protocol):
             if len(self._buffer) < 2 + size:
                 return
             wire, self._buffer = self._buffer[2 : 2 + size], self._buffer[2 + size :]
-            port = self._transport.get_extra_info("peername")[1]
-            if not self._server.take(Question(wire, "tcp", port), self._send):
+            host, port = self._transport.get_extra_info("peername")[:2]
+            if not self._server.take(Question(wire, "tcp", port, host), self._send):
                 self.end()
                 return
 

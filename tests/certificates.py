@@ -1,4 +1,4 @@
-"""Certificates for the tests of the API client, made once."""
+"""Certificates for tests over TLS, made once."""
 
 import datetime as dt
 import ipaddress
