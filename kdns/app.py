@@ -147,11 +147,30 @@ class App:
 
         Raises ListenError, AdminError, CorefileError, ManifestError and CredentialsError.
         """
+        await self.prepare()
+        await self.answer()
+
+    async def prepare(self) -> None:
+        """Do all but answer: what comes in waits. Raises what `start` raises."""
         try:
-            await self._start()
+            await self._prepare()
         except BaseException:
             await self._close()
             raise
+
+    async def answer(self) -> None:
+        """Answer what has come in, and what comes."""
+        if self._sockets is None:
+            return
+        for udp_listener in self._udp:
+            udp_listener.start()
+        for tcp_listener in self._tcp:
+            await tcp_listener.start()
+        for action in self.started:
+            waiting = action()
+            if waiting is not None:
+                await waiting
+        self.settle()
 
     async def stop(self, *, linger: bool = True) -> None:
         """Be not ready, linger, and stop. Twice is harmless."""
@@ -194,7 +213,7 @@ class App:
         gc.freeze()
         gc.set_threshold(*COLLECT)
 
-    async def _start(self) -> None:
+    async def _prepare(self) -> None:
         built: dict[int, Block] = {}
         for (host, port), planned in self._plan.listeners().items():
             dispatcher = Dispatcher(time.monotonic)
@@ -210,17 +229,6 @@ class App:
         if self.serves_admin:
             await self.admin.start()
         await self.sources.start()
-        if self._sockets is None:
-            return
-        for udp_listener in self._udp:
-            udp_listener.start()
-        for tcp_listener in self._tcp:
-            await tcp_listener.start()
-        for action in self.started:
-            waiting = action()
-            if waiting is not None:
-                await waiting
-        self.settle()
 
     def _listen(self, sockets: list[socket.socket], dispatcher: Dispatcher) -> int:
         """Make listeners of the sockets of one address; the port that they have."""

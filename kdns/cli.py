@@ -23,6 +23,7 @@ import kdns
 from kdns import workers
 from kdns.admin.http import AdminError
 from kdns.app import App, Sockets, open_sockets
+from kdns.cluster.held import Held
 from kdns.cluster.sink import Sink
 from kdns.cluster.state import Cluster
 from kdns.corefile.errors import CorefileError
@@ -30,6 +31,7 @@ from kdns.kube.credentials import CredentialsError
 from kdns.kube.manifests import ManifestError
 from kdns.kube.sources import Sources
 from kdns.net.listen import ListenError
+from kdns.nursery import Nursery, plant
 from kdns.plan import DEFAULT_COREFILE, Plan, make_plan, read_corefile
 from kdns.plugins.multisocket import MAX_WORKERS
 
@@ -90,6 +92,12 @@ def _parser() -> argparse.ArgumentParser:
         "--workers", type=_workers, metavar="N",
         help="processes that answer; overrides multisocket (1)",
     )  # fmt: skip
+    server.add_argument(
+        "--state-dir",
+        metavar="DIR",
+        default="",
+        help="remember the cluster there, and start from it when the API server is away",
+    )
     server.add_argument("-quiet", "--quiet", action="store_true", help="no greeting")
     server.add_argument("-pidfile", "--pidfile", metavar="FILE", help="write the process ID there")
     server.add_argument(
@@ -177,19 +185,20 @@ def serve(options: argparse.Namespace) -> int:
 
 def _serve_by_workers(plan: Plan, sockets: list[Sockets], options: argparse.Namespace) -> int:
     ports = sockets[0].ports()
-    links = workers.open_links(len(sockets))
-    number = workers.fork(links, sockets)
-    if number is None:
-        return _run(_oversee(plan, ports, [link for link, _ in links], options))
-    # The terminal's Ctrl-C goes to all; only the overseer decides when a worker ends.
-    for told in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(told, signal.SIG_IGN)
-    status = 1
+
+    def bear(number: int, link: socket.socket) -> int:
+        for other, opened in enumerate(sockets):
+            if other != number:
+                opened.close()
+        return _run(_work(plan, sockets[number], link))
+
+    nursery = plant(bear)
+    for opened in sockets:
+        opened.close()
     try:
-        status = _run(_work(plan, sockets[number], links[number][1]))
+        return _run(_oversee(plan, ports, nursery, len(sockets), options))
     finally:
-        logging.shutdown()
-        os._exit(status)  # what is left of the parent's stack is not ours to unwind
+        nursery.close()
 
 
 def _run(main: Coroutine[object, object, int]) -> int:
@@ -198,7 +207,7 @@ def _run(main: Coroutine[object, object, int]) -> int:
 
 
 def _sources(
-    options: argparse.Namespace, relay: Callable[[int, Cluster], Sink] | None = None
+    options: argparse.Namespace, relay: Callable[[int, Cluster, Held], Sink] | None = None
 ) -> Sources:
     return Sources(
         manifests=tuple(options.manifests),
@@ -206,6 +215,7 @@ def _sources(
         kubeconfig_file=options.kubeconfig,
         rng=SystemRandom(),
         relay=relay,
+        state_dir=options.state_dir,
     )
 
 
@@ -227,11 +237,12 @@ async def _serve(plan: Plan, sockets: Sockets, options: argparse.Namespace) -> i
 async def _oversee(
     plan: Plan,
     ports: dict[tuple[str, int], int],
-    links: list[socket.socket],
+    nursery: Nursery,
+    count: int,
     options: argparse.Namespace,
 ) -> int:
     """The process that watches for the workers."""
-    overseer = workers.Overseer(links)
+    overseer = workers.Overseer(nursery.spawn, count)
     app = App(plan, _sources(options, overseer.relay), SystemRandom(), None)
     app.ports = ports
 

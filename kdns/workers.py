@@ -1,7 +1,7 @@
 """Several processes that answer, and one that watches for them.
 
-    overseer   follows the cluster, serves HTTP, holds no listening socket
-       | apply, remove, sweep: in the order in which they came, over a socket pair
+    overseer   follows the cluster, holds its objects encoded, serves HTTP; no listening socket
+       | first all of it, then apply, remove, sweep: in the order in which they came
        v
     worker     state, zones, hot answers, and sockets of its own on the same ports (SO_REUSEPORT)
        | counters, when the overseer is asked for metrics
@@ -10,11 +10,13 @@
 
 The kernel spreads clients over the workers by their addresses and ports. A worker gets nothing that
 answering does not need, and holds the same state as every other one, for all are told the same.
+
+A worker that dies is replaced, by the nursery, and reads its sockets once it knows all that the
+others know. What the dead one had counted when somebody last asked stays counted.
 """
 
 import asyncio
 import logging
-import os
 import socket
 import struct
 import time
@@ -23,8 +25,9 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
-from kdns.app import App, Sockets
+from kdns.app import App
 from kdns.cluster import objects
+from kdns.cluster.held import Held, decode
 from kdns.cluster.objects import Resource
 from kdns.cluster.sink import Key, Sink
 from kdns.cluster.state import Cluster
@@ -38,6 +41,11 @@ log = logging.getLogger("kdns")
 
 MAX_BACKLOG = 256 << 20
 """Octets that a worker may be behind; one that is further behind will not catch up."""
+LIVELY = 10.0
+"""Seconds after which the end of a worker is not taken for a failure to start."""
+FIRST_PAUSE = 0.1
+LAST_PAUSE = 30.0
+"""Seconds before a worker that ended at once is replaced: twice as many each time."""
 _LENGTH = struct.Struct("!I")
 
 
@@ -69,6 +77,17 @@ class Swept(_Message, frozen=True, array_like=True, tag=True):
     keys: list[Key]
 
 
+class Assumed(_Message, frozen=True, array_like=True, tag=True):
+    """Sink.assume."""
+
+    source: int
+    resource: str
+
+
+class Begin(_Message, frozen=True, array_like=True, tag=True):
+    """That was all there is by now: answer."""
+
+
 class Asked(_Message, frozen=True, array_like=True, tag=True):
     """Wants the counters."""
 
@@ -84,13 +103,10 @@ class Counted(_Message, frozen=True, array_like=True, tag=True):
     samples: list[Sample]
 
 
-ToWorker = Applied | Removed | Swept | Asked | Stop
+ToWorker = Applied | Removed | Swept | Assumed | Begin | Asked | Stop
 _encode = msgspec.msgpack.Encoder().encode
 _to_worker = msgspec.msgpack.Decoder(ToWorker)
 _counted = msgspec.msgpack.Decoder(Counted)
-_objects: dict[Resource, msgspec.msgpack.Decoder[objects.Object]] = {
-    resource: msgspec.msgpack.Decoder(resource.type) for resource in Resource
-}
 
 
 def wanted(plan: Plan) -> int:
@@ -105,67 +121,119 @@ def wanted(plan: Plan) -> int:
 
 
 class Relay:
-    """A Sink that tells a state and every worker. See Sink."""
+    """A Sink that tells every worker. See Sink.
 
-    def __init__(self, source: int, cluster: Cluster, tell: Callable[[ToWorker], None]) -> None:
+    cluster: of the overseer; it stays empty, but for what was listed whole: nobody asks it.
+    held: has been told already.
+    """
+
+    def __init__(
+        self, source: int, cluster: Cluster, held: Held, tell: Callable[[ToWorker], None]
+    ) -> None:
         self._source = source
         self._cluster = cluster
+        self._held = held
         self._tell = tell
 
     def apply(self, resource: Resource, obj: objects.Object) -> None:
-        self._cluster.apply(resource, obj)
-        self._tell(Applied(self._source, resource.value, _encode(obj)))
+        body = self._held.body(resource, (obj.metadata.namespace, obj.metadata.name))
+        self._tell(Applied(self._source, resource.value, body))
 
     def remove(self, resource: Resource, key: Key) -> None:
-        self._cluster.remove(resource, key)
         self._tell(Removed(self._source, resource.value, key))
 
+    def assume(self, resource: Resource) -> None:
+        self._cluster.assume(resource)
+        self._tell(Assumed(self._source, resource.value))
+
     def sweep(self, resource: Resource, keys: AbstractSet[Key]) -> None:
-        self._cluster.sweep(resource, keys)
+        self._cluster.sweep(resource, set())
         self._tell(Swept(self._source, resource.value, list(keys)))
+
+    def recount(self, tell: Callable[[ToWorker], None]) -> None:
+        """Tell somebody who knows nothing yet all of it."""
+        for resource in Resource:
+            keys: list[Key] = []
+            for key, body in self._held.objects(resource):
+                keys.append(key)
+                tell(Applied(self._source, resource.value, body))
+            if resource in self._held.swept:
+                tell(Swept(self._source, resource.value, keys))
+            elif resource in self._held.assumed:
+                tell(Assumed(self._source, resource.value))
+
+
+class _Worker:
+    """One worker as the overseer sees it."""
+
+    def __init__(self, number: int, writer: asyncio.StreamWriter) -> None:
+        self.number = number
+        self.writer = writer
+        self.answer: asyncio.Future[Counted | None] | None = None
+        """Of who has asked for the counters; None as a result: it has ended."""
+        self.counted: Counted | None = None
+        """What it said last."""
+
+    def tell(self, message: ToWorker) -> None:
+        """Send. Who is hopelessly behind is given up."""
+        self.send(_frame(message))
+
+    def send(self, frame: bytes) -> None:
+        self.writer.write(frame)
+        if self.writer.transport.get_write_buffer_size() > MAX_BACKLOG:
+            log.critical("worker %d is %d octets behind", self.number, MAX_BACKLOG)
+            self.writer.transport.abort()
 
 
 class Overseer:
-    """The workers as the watching process sees them. `links` are its ends of the socket pairs."""
+    """The workers as the watching process sees them.
 
-    def __init__(self, links: Iterable[socket.socket]) -> None:
-        self._sockets = list(links)
-        self._readers: list[asyncio.StreamReader] = []
-        self._writers: list[asyncio.StreamWriter] = []
+    spawn: brings worker N to life, and returns our end of the link to it. Raises OSError.
+    """
+
+    def __init__(self, spawn: Callable[[int], socket.socket], count: int) -> None:
+        self._spawn = spawn
+        self._count = count
+        self._workers: dict[int, _Worker] = {}
+        self._relays: list[Relay] = []
         self._asking = asyncio.Lock()
-        self._answers: list[asyncio.Queue[Counted]] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._gone: list[Counted] = []
+        """What those had counted that are no more; all of them added up, once there are two."""
+        self.replaced = 0
         self.stopping = False
         self.lost = asyncio.Event()
-        """Set when a worker has ended that was not told to."""
+        """Set when a worker is lost and cannot be replaced."""
 
     async def start(self) -> None:
-        """Open the links."""
-        for number, link in enumerate(self._sockets):
-            reader, writer = await asyncio.open_connection(sock=link)
-            self._readers.append(reader)
-            self._writers.append(writer)
-            self._answers.append(asyncio.Queue())
-            self._tasks.append(asyncio.create_task(self._listen(number), name=f"worker {number}"))
+        """Bring them to life."""
+        for number in range(self._count):
+            reader = await self._open(number)
+            task = asyncio.create_task(self._keep(number, reader), name=f"worker {number}")
+            self._tasks.append(task)
 
     def tell(self, message: ToWorker) -> None:
-        """Send to every worker. One that is hopelessly behind is given up."""
+        """Send to every worker."""
         frame = _frame(message)
-        for number, writer in enumerate(self._writers):
-            writer.write(frame)
-            if writer.transport.get_write_buffer_size() > MAX_BACKLOG:
-                log.critical("worker %d is %d octets behind", number, MAX_BACKLOG)
-                writer.transport.abort()
+        for worker in self._workers.values():
+            worker.send(frame)
 
-    def relay(self, source: int, cluster: Cluster) -> Sink:
-        """The Sink that takes the place of a state of its own."""
-        return Relay(source, cluster, self.tell)
+    def relay(self, source: int, cluster: Cluster, held: Held) -> Sink:
+        """The Sink that takes the place of a state of its own; `held` is told before it."""
+        relay = Relay(source, cluster, held, self.tell)
+        self._relays.append(relay)
+        return relay
 
     async def counters(self, blocks: list[Block]) -> list[Sample]:
         """Give the blocks the sums of all workers' counters; what else they have counted."""
         async with self._asking:
-            self.tell(Asked())
-            gathered = [await answers.get() for answers in self._answers]
+            waiting = []
+            for worker in self._workers.values():
+                worker.answer = asyncio.get_running_loop().create_future()
+                waiting.append(worker.answer)
+                worker.tell(Asked())
+            await asyncio.gather(*waiting)
+        gathered = self._gone + [w.counted for w in self._workers.values() if w.counted]
         for index, block in enumerate(blocks):
             block.counters = total(counted.blocks[index] for counted in gathered)
         return merge(counted.samples for counted in gathered)
@@ -174,16 +242,62 @@ class Overseer:
         """Have every worker drain and end, and wait until all have."""
         self.stopping = True
         self.tell(Stop())
-        await asyncio.gather(*self._tasks)
-        for writer in self._writers:
-            writer.close()
+        for number, task in enumerate(self._tasks):
+            if number not in self._workers:
+                task.cancel()  # it waits to replace one that is not wanted any more
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _listen(self, number: int) -> None:
-        while (body := await _receive(self._readers[number])) is not None:
-            self._answers[number].put_nowait(_counted.decode(body))
-        if not self.stopping:
-            log.critical("worker %d has ended", number)
-            self.lost.set()
+    async def _open(self, number: int) -> asyncio.StreamReader:
+        """Bring a worker to life and tell it what there is. Raises OSError."""
+        reader, writer = await asyncio.open_connection(sock=self._spawn(number))
+        worker = _Worker(number, writer)
+        # Nothing is awaited from here on: what happens next must come after all that has happened.
+        for relay in self._relays:
+            relay.recount(worker.tell)
+        worker.tell(Begin())
+        self._workers[number] = worker
+        return reader
+
+    async def _keep(self, number: int, reader: asyncio.StreamReader) -> None:
+        """Listen to a worker, and to the next one when it has ended."""
+        failures = 0
+        while True:
+            began = time.monotonic()
+            await self._listen(self._workers[number], reader)
+            if self.stopping:
+                return
+            failures = failures + 1 if time.monotonic() - began < LIVELY else 0
+            delay = min(FIRST_PAUSE * 2**failures, LAST_PAUSE) if failures else 0.0
+            log.critical("worker %d has ended: starting another one in %g s", number, delay)
+            await asyncio.sleep(delay)
+            try:
+                reader = await self._open(number)
+            except OSError as error:
+                log.critical("worker %d cannot be replaced: %s", number, error)
+                self.lost.set()
+                return
+            self.replaced += 1
+
+    async def _listen(self, worker: _Worker, reader: asyncio.StreamReader) -> None:
+        """Take its counters when they come, until it ends."""
+        while (body := await _receive(reader)) is not None:
+            worker.counted = _counted.decode(body)
+            if worker.answer is not None and not worker.answer.done():
+                worker.answer.set_result(worker.counted)
+        self._workers.pop(worker.number, None)
+        worker.writer.close()
+        if worker.counted is not None:
+            self._gone.append(_together([*self._gone, worker.counted]))
+            del self._gone[:-1]
+        if worker.answer is not None and not worker.answer.done():
+            worker.answer.set_result(None)
+
+
+def _together(gathered: list[Counted]) -> Counted:
+    """What several had counted, as if it had been one. Gauges of who is no more are nothing."""
+    blocks = [total(counters) for counters in zip(*(one.blocks for one in gathered), strict=True)]
+    samples = merge(one.samples for one in gathered)
+    return Counted(blocks, [sample for sample in samples if sample.kind != "gauge"])
 
 
 def total(counters: Iterable[Counters]) -> Counters:
@@ -215,17 +329,19 @@ class ToldSources:
     async def close(self) -> None:
         """Nothing."""
 
-    def take(self, message: Applied | Removed | Swept) -> None:
+    def take(self, message: Applied | Removed | Swept | Assumed) -> None:
         """Apply what the overseer told."""
         cluster = self._by_number[message.source]
         resource = Resource(message.resource)
         match message:
             case Applied():
-                cluster.apply(resource, _objects[resource].decode(message.body))
+                cluster.apply(resource, decode(resource, message.body))
             case Removed():
                 cluster.remove(resource, message.key)
             case Swept():
                 cluster.sweep(resource, set(message.keys))
+            case Assumed():
+                cluster.assume(resource)
 
 
 def _ignore(_: str) -> None:
@@ -235,9 +351,11 @@ def _ignore(_: str) -> None:
 async def work(link: socket.socket, sources: ToldSources, app: App) -> None:
     """The life of a worker: answer until told to stop, or until the overseer is gone."""
     reader, writer = await asyncio.open_connection(sock=link)
-    await app.start()
+    await app.prepare()
     while (body := await _receive(reader)) is not None:
         match _to_worker.decode(body):
+            case Begin():
+                await app.answer()
             case Asked():
                 counters = [block.counters for block in app.counted_blocks()]
                 writer.write(_frame(Counted(counters, app.meters.sample())))
@@ -247,30 +365,6 @@ async def work(link: socket.socket, sources: ToldSources, app: App) -> None:
                 sources.take(told)
     await app.stop(linger=False)
     writer.close()
-
-
-def open_links(count: int) -> list[tuple[socket.socket, socket.socket]]:
-    """(overseer's end, worker's end) for each worker."""
-    return [socket.socketpair() for _ in range(count)]
-
-
-def fork(links: list[tuple[socket.socket, socket.socket]], sockets: list[Sockets]) -> int | None:
-    """Make the workers. Which of them this process is; None in the overseer.
-
-    Each keeps its own sockets and end of its link, and closes those of the others.
-    """
-    for number in range(len(links)):
-        if os.fork() == 0:
-            for other, (overseers, workers) in enumerate(links):
-                overseers.close()
-                if other != number:
-                    workers.close()
-                    sockets[other].close()
-            return number
-    for (_, workers), opened in zip(links, sockets, strict=True):
-        workers.close()
-        opened.close()
-    return None
 
 
 def _frame(message: _Message) -> bytes:

@@ -25,3 +25,33 @@ class Sink(Protocol):
 
     def sweep(self, resource: Resource, keys: AbstractSet[Key]) -> None:
         """A full list ended, and these were its keys; from now on `resource` is in sync."""
+
+    def assume(self, resource: Resource) -> None:
+        """What was told of `resource` so far is what it once was: all there is until the sweep."""
+
+
+class Both:
+    """A Sink that tells two others, the first one first."""
+
+    def __init__(self, first: Sink, second: Sink) -> None:
+        self._each = (first, second)
+
+    def apply(self, resource: Resource, obj: Object) -> None:
+        """See Sink."""
+        for sink in self._each:
+            sink.apply(resource, obj)
+
+    def remove(self, resource: Resource, key: Key) -> None:
+        """See Sink."""
+        for sink in self._each:
+            sink.remove(resource, key)
+
+    def sweep(self, resource: Resource, keys: AbstractSet[Key]) -> None:
+        """See Sink."""
+        for sink in self._each:
+            sink.sweep(resource, keys)
+
+    def assume(self, resource: Resource) -> None:
+        """See Sink."""
+        for sink in self._each:
+            sink.assume(resource)

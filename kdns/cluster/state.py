@@ -63,6 +63,9 @@ class Cluster:
         self.serial = 0
         """Unix time of the last change: what CoreDNS puts into the SOA."""
         self.synced: set[Resource] = set()
+        """What is known whole, be it only what it once was."""
+        self.assumed: set[Resource] = set()
+        """Of those, what is only remembered from an earlier time."""
         self.namespaces: dict[bytes, str] = {}
         self.services: dict[bytes, model.Service] = {}
         self._slices: dict[Key, model.Slice] = {}
@@ -101,6 +104,15 @@ class Cluster:
         """See Sink."""
         for key in self._keys[resource] - keys:
             self.remove(resource, key)
+        self.assumed.discard(resource)
+        self._know(resource)
+
+    def assume(self, resource: Resource) -> None:
+        """See Sink."""
+        self.assumed.add(resource)
+        self._know(resource)
+
+    def _know(self, resource: Resource) -> None:
         self.synced.add(resource)
         if not self.serial:
             self.serial = int(self._now())

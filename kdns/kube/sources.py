@@ -8,16 +8,25 @@ import logging
 import os
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
 from random import Random
+from typing import NoReturn
 
+from kdns.cluster.held import Held
+from kdns.cluster.objects import Resource
 from kdns.cluster.reflector import Reflector
-from kdns.cluster.sink import Sink
+from kdns.cluster.sink import Both, Sink
 from kdns.cluster.state import Cluster
+from kdns.kube import snapshot
 from kdns.kube.client import ApiClient
 from kdns.kube.credentials import Connection, endpoint, in_cluster
 from kdns.kube.kubeconfig import kubeconfig
 from kdns.kube.manifests import Manifests
+from kdns.kube.snapshot import SnapshotError
 from kdns.plugins.parts import SourceSettings
+
+WRITE_EVERY = 10.0
+"""Seconds between two writings of the state."""
 
 log = logging.getLogger("kdns.kube")
 
@@ -27,7 +36,10 @@ class Sources:
 
     manifests: files and folders that stand in for every API server; empty for none.
     kubeconfig_file: takes the place of what the Corefile says about the API server.
-    relay: the Sink that is fed in place of a cluster, given its number and itself.
+    relay: the Sink that is fed in place of a cluster, given its number, itself, and what holds its
+    objects and is told before.
+    state_dir: where the state is written when it changes, and read from at the start; "" for not.
+    write_every: seconds between two writings at least.
     """
 
     def __init__(
@@ -38,8 +50,13 @@ class Sources:
         kubeconfig_file: str | None = None,
         environ: Mapping[str, str] = os.environ,
         rng: Random,
-        relay: Callable[[int, Cluster], Sink] | None = None,
+        relay: Callable[[int, Cluster, Held], Sink] | None = None,
+        state_dir: str = "",
+        write_every: float = WRITE_EVERY,
     ) -> None:
+        self._state_dir = state_dir
+        self._write_every = write_every
+        self._snapshots: list[_Snapshot] = []
         self._manifests = manifests
         self._service_cidrs = service_cidrs
         self._kubeconfig_file = kubeconfig_file
@@ -64,14 +81,25 @@ class Sources:
         Raises ManifestError and CredentialsError; what happens later is logged, and tried again.
         """
         for number, (settings, cluster) in enumerate(self._clusters.items()):
-            sink: Sink = self._relay(number, cluster) if self._relay else cluster
+            sink: Sink = cluster
+            held = Held()
+            remembers = bool(self._state_dir) and not self._manifests
+            if self._relay or remembers:
+                sink = Both(held, self._relay(number, cluster, held) if self._relay else cluster)
             if self._manifests:
                 manifests = self._read_manifests(settings, sink)
                 self._spawn(manifests.watch(sink, self._stopping), "manifests")
-            else:
-                connection = await self._connect(settings)
-                log.info("watching %s", connection.server)
-                self._spawn(self._follow(connection, settings, sink), connection.server)
+                continue
+            connection = await self._connect(settings)
+            if remembers:
+                identity = f"{connection.server}, {_selected(settings)}"
+                path = Path(self._state_dir) / f"cluster-{number}.state"
+                remembered = _Snapshot(path, identity, held, settings.resources)
+                remembered.recall(sink)
+                self._snapshots.append(remembered)
+                self._spawn(remembered.keep(self._write_every), f"state in {path}")
+            log.info("watching %s", connection.server)
+            self._spawn(self._follow(connection, settings, sink), connection.server)
 
     async def close(self) -> None:
         """Follow nothing any more. The clusters keep the state that they have."""
@@ -80,6 +108,8 @@ class Sources:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        for remembered in self._snapshots:
+            remembered.write()
 
     def _spawn(self, work: Coroutine[object, object, object], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -120,6 +150,82 @@ class Sources:
                     on_bad_object=lambda reason: log.warning("left out: %s", reason),
                 )
                 group.create_task(client.run(reflector), name=f"watch {resource.value}")
+
+
+class _Snapshot:
+    """What is held of one cluster, and the file that remembers it."""
+
+    def __init__(
+        self, path: Path, identity: str, held: Held, resources: frozenset[Resource]
+    ) -> None:
+        self._path = path
+        self._identity = identity
+        self._held = held
+        self._resources = resources
+        self._written = 0
+
+    def recall(self, sink: Sink) -> None:
+        """Tell what the file has, if it can be believed, as what once was."""
+        try:
+            remembered = snapshot.read(self._path, self._identity)
+        except SnapshotError as error:
+            log.warning("the remembered state is not used: %s", error)
+            return
+        if remembered is None:
+            log.info("%s: no state is remembered yet", self._path)
+            return
+        for resource in self._resources:
+            remembered.assume(resource)
+        remembered.tell(sink)
+        self._written = self._held.changes
+        log.warning(
+            "%d objects as they once were, from %s: answers say so until the API server is there",
+            len(remembered),
+            self._path,
+        )
+
+    async def keep(self, every: float) -> NoReturn:
+        """Write when something has changed, not more often than `every` seconds."""
+        while True:
+            await asyncio.sleep(every)
+            if self._is_due():
+                # The octets are there; joining, hashing and writing them is nobody's wait.
+                changes, objects = self._held.changes, self._objects()
+                if await asyncio.to_thread(self._put, objects):
+                    self._written = changes
+
+    def write(self) -> None:
+        """Write now what is not written yet."""
+        if self._is_due() and self._put(self._objects()):
+            self._written = self._held.changes
+
+    def _is_due(self) -> bool:
+        """Only what was listed whole is worth remembering; until then the old file is better."""
+        return self._held.changes != self._written and self._resources <= self._held.swept
+
+    def _objects(self) -> dict[Resource, list[bytes]]:
+        return {
+            resource: [body for _, body in self._held.objects(resource)]
+            for resource in sorted(self._resources, key=lambda resource: resource.value)
+        }
+
+    def _put(self, objects: dict[Resource, list[bytes]]) -> bool:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            snapshot.write(self._path, self._identity, objects)
+        except OSError as error:
+            log.warning("%s: the state cannot be written: %s", self._path, error.strerror or error)
+            return False
+        return True
+
+
+def _selected(settings: SourceSettings) -> str:
+    """What of the server's objects is followed, in words that are the same for the same."""
+    told = sorted(
+        f"{resource.value} [{labels}] [{fields}]" for resource, labels, fields in settings.selectors
+    )
+    names = " ".join(sorted(resource.value for resource in settings.resources))
+    return f"{names}; {'; '.join(told)}"
 
 
 def _tell_of_the_end(task: "asyncio.Task[object]") -> None:

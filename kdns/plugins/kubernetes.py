@@ -9,7 +9,8 @@ no such name                     -> fallthrough, or NXDOMAIN with the zone's SOA
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from kdns.cluster import model
@@ -47,6 +48,10 @@ from kdns.wire.reply import Reply, RRset
 from kdns.zone.node import End, Lookup, look
 
 NAME = "kubernetes"
+REMEMBERED_TTL = 5
+"""Seconds; of answers from before a restart, until the API server has told how it is now."""
+EDE_STALE = 3
+"""RFC 8914, section 4.4."""
 ENDED_PODS = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown"
 """Pods that have ended own no names, though their objects remain."""
 DEFAULT_TTL = 5
@@ -148,6 +153,7 @@ class Kubernetes(Configured):
 
         parts.when_ready(NAME, in_sync)
         handler = KubernetesHandler(zones, fallthrough, in_sync, parts.resolve, following)
+        handler.assumed = cluster.assumed
         # After the zones' own listening: what they remember is gone before answers are forgotten.
         cluster.listen(lambda change: parts.forget(handler.touched(change)))
         return handler
@@ -157,6 +163,22 @@ def _namespace_labels(namespaces: tuple[str, ...]) -> frozenset[bytes] | None:
     if not namespaces:
         return None
     return frozenset(model.label(namespace, "namespaces") for namespace in namespaces)
+
+
+def _remembered(reply: Reply) -> Reply:
+    """A reply from what the cluster once was: soon to be asked again, and said to be stale."""
+    if reply.by != NAME or reply.rcode == Rcode.SERVFAIL:
+        return reply
+    reply.depends = None
+    reply.options = (*reply.options, extended_error(EDE_STALE, "the API server is not there"))
+    reply.answer = _short(reply.answer)
+    reply.authority = _short(reply.authority)
+    reply.additional = _short(reply.additional)
+    return reply
+
+
+def _short(rrsets: tuple[RRset, ...]) -> tuple[RRset, ...]:
+    return tuple([replace(rrset, ttl=min(rrset.ttl, REMEMBERED_TTL)) for rrset in rrsets])
 
 
 def is_reverse(zone: str) -> bool:
@@ -182,9 +204,16 @@ class KubernetesHandler:
         self._resolve = resolve
         self._following = following
         self._tag = b"%d " % id(self)
+        self.assumed: AbstractSet[Resource] = frozenset()
+        """What of the cluster is only remembered; answers that rest on it say so."""
 
     def __call__(self, request: Request) -> Outcome:
         """Answer, or pass on."""
+        if not self.assumed or self._zone_of(request.query.key) is None:
+            return self._answer(request)
+        return after(self._answer(request), _remembered)
+
+    def _answer(self, request: Request) -> Outcome:
         query = request.query
         zone = self._zone_of(query.key)
         if zone is None:

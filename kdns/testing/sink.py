@@ -43,3 +43,6 @@ class Held:
     def versions(self) -> dict[Key, str]:
         """The resourceVersion of each object held."""
         return {key: obj.metadata.resource_version for key, obj in self.objects.items()}
+
+    def assume(self, _resource: Resource) -> None:
+        """Nothing: what is held is held."""

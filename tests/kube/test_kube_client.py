@@ -54,6 +54,9 @@ class Told(Held):
         self.lost.add(key)
         self.changed.set()
 
+    def assume(self, resource: Resource) -> None:
+        raise AssertionError("nothing is remembered here")
+
     def sweep(self, resource: Resource, keys: AbstractSet[Key]) -> None:
         self.lost |= self.objects.keys() - keys
         super().sweep(resource, keys)

@@ -39,6 +39,9 @@ class Recorder:
     def remove(self, resource: Resource, key: Key) -> None:
         raise AssertionError("manifests only sweep")
 
+    def assume(self, resource: Resource) -> None:
+        raise AssertionError("nothing is remembered here")
+
     def sweep(self, resource: Resource, keys: AbstractSet[Key]) -> None:
         kept = {key: obj for key, obj in self.held[resource].items() if key in keys}
         assert kept.keys() == keys

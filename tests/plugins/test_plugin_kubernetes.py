@@ -141,6 +141,21 @@ def test_nothing_is_denied_before_the_cluster_is_known() -> None:
 # Aliases.
 
 
+def test_what_is_only_remembered_is_answered_and_said_to_be() -> None:
+    """RFC 8914, section 4.4: Stale Answer."""
+    served = Served()
+    served.cluster.assume(Resource.SERVICES)
+    for qname in ("web.shop.svc.cluster.local", "none.shop.svc.cluster.local"):
+        reply = reply_now(served.handler(ask(qname)))
+        assert reply.depends is None
+        assert [(code, data[:2]) for code, data in reply.options] == [(15, b"\0\x03")]
+        ttls = {rrset.ttl for rrset in (*reply.answer, *reply.authority)}
+        assert ttls == {5}
+    served.cluster.sweep(Resource.SERVICES, {("shop", "web")})
+    reply = reply_now(served.handler(ask("web.shop.svc.cluster.local")))
+    assert (reply.options, reply.depends is None) == ((), False)
+
+
 def test_an_alias_within_the_zones_is_followed() -> None:
     reply = Served().reply("in.shop.svc.cluster.local")
     assert [rrset.rtype for rrset in reply.answer] == [iana.CNAME, iana.A]

@@ -1,6 +1,9 @@
 """Several processes that answer as one."""
 
+import asyncio
+import os
 import re
+import signal
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -40,8 +43,6 @@ def counted(port: int, metric: str) -> int:
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 async def test_metrics_are_of_the_whole_to_the_query(tmp_path: Path, workers: int) -> None:
-    import asyncio
-
     async with ApiServer() as api:
         objects: list[dict[str, Any]] = [SHOP, service("cart", "10.96.0.20")]
         api.load(objects)
@@ -80,3 +81,41 @@ def test_multisocket_says_how_many(tmp_path: Path) -> None:
         assert str(reply.additional[0][0]) == "127.0.0.1"
         told = server.stop()
         assert server.process.returncode == 0, told
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
+    async with ApiServer() as api:
+        api.load([SHOP, service("cart", "10.96.0.20")])
+        path = tmp_path / "Corefile"
+        metrics = free_port()
+        path.write_text(COREFILE.format(port=metrics, endpoint=api.url))
+        with serving(path, "--workers", "2") as server:
+            await api.watching("services")
+            await asyncio.to_thread(until, server.port, "cart.shop", ["10.96.0.20"])
+            (nursery,) = children(server.process.pid)
+            before = children(nursery)
+            for _ in range(40):
+                await asyncio.to_thread(ask, server.port, "cart.shop")
+            counted_before = await asyncio.to_thread(counted, metrics, "coredns_dns_requests_total")
+            os.kill(before[0], signal.SIGKILL)
+            # Each from a port of its own, so about half of them are for the one that is dead.
+            replies = [await asyncio.to_thread(ask, server.port, "cart.shop") for _ in range(40)]
+            assert [str(reply.answer[0][0]) for reply in replies] == ["10.96.0.20"] * 40
+            after = children(nursery)
+            assert len(after) == 2
+            assert len(set(after) - set(before)) == 1
+            total = await asyncio.to_thread(counted, metrics, "coredns_dns_requests_total")
+            assert total == counted_before + 40
+            # The new one is told what happens from now on, as the old one is.
+            api.create(service("till", "10.96.0.21"))
+            await asyncio.to_thread(until, server.port, "till.shop", ["10.96.0.21"])
+            api.delete("Service", "shop", "cart")
+            await asyncio.to_thread(until, server.port, "cart.shop", [])
+            told = server.stop()
+        assert "has ended: starting another one" in told
+        assert server.process.returncode == 0
