@@ -5,6 +5,7 @@ right socket from the right address (RFC 5452, 9.1). Letter case of the name is 
 every server keeps it.
 """
 
+from random import Random
 from typing import Final
 
 from kdns.net.clock import Timer
@@ -16,9 +17,12 @@ _QR: Final = 0x80
 _TC: Final = 0x02
 _RCODE: Final = 0x0F
 _ID_LENGTH: Final = 2
-_QUESTIONS: Final = slice(4, 6)
-_NONE: Final = b"\x00\x00"
+_QUESTIONS: Final = 4
+_NOTHING: Final = bytes(8)
+_UNREAD: Final = (1, 4, 5)
+"""FORMERR, NOTIMP, REFUSED: what may be said of a question that was not read."""
 _ONE: Final = b"\x00\x01"
+_LETTERS: Final = frozenset(range(0x61, 0x7B))
 _LABEL: Final = 63  # RFC 1035, 2.3.4
 
 
@@ -52,7 +56,7 @@ class Exchange:
 
     def own(self, reply: bytes) -> bytes:
         """`reply` under the ID of the query, and with its question."""
-        if reply[_QUESTIONS] == _NONE:
+        if len(reply) == HEADER:
             asked = self.query[HEADER : HEADER + len(self.question)]
             reply = reply[:4] + _ONE + bytes(6) + asked
         return self.query[:_ID_LENGTH] + reply[_ID_LENGTH:]
@@ -62,14 +66,14 @@ def match(table: dict[int, Exchange], reply: bytes) -> Exchange | None:
     """The exchange of `table` that `reply` answers; None when it answers none of them.
 
     RFC 1035, section 4.1.1: who cannot read a question says FORMERR, and what it could not read it
-    cannot repeat. So an error that is a header and nothing else is an answer too.
+    cannot repeat. So such an error that is a header and nothing else is an answer too.
     """
     if len(reply) < HEADER or not reply[2] & _QR:
         return None
     exchange = table.get(int.from_bytes(reply[:_ID_LENGTH], "big"))
     if exchange is None:
         return None
-    if reply[_QUESTIONS] == _NONE and reply[3] & _RCODE:
+    if reply[_QUESTIONS:] == _NOTHING and reply[3] & _RCODE in _UNREAD:
         return exchange
     return exchange if question_of(reply) == exchange.question else None
 
@@ -95,3 +99,17 @@ def question_of(message: bytes) -> bytes | None:
     if end + 4 > len(message):
         return None
     return message[HEADER:end].lower() + message[end : end + 4]
+
+
+def scrambled(query: bytes, size: int, rng: Random) -> bytes:
+    """The query with each letter of its name in lower or upper case, as chance has it.
+
+    size: octets of the question. A length octet is no letter: it is below 64.
+    """
+    end = HEADER + size - 4
+    bits = rng.getrandbits(size)
+    name = bytes(
+        octet ^ 0x20 if bits >> index & 1 and (octet | 0x20) in _LETTERS else octet
+        for index, octet in enumerate(query[HEADER:end])
+    )
+    return query[:HEADER] + name + query[end:]

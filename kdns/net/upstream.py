@@ -14,7 +14,7 @@ from typing import Final
 
 from kdns.net.address import endpoint, socket_address
 from kdns.net.clock import Clock
-from kdns.net.exchange import Exchange, is_truncated, question_of
+from kdns.net.exchange import HEADER, Exchange, is_truncated, question_of, scrambled
 from kdns.net.upstream_tcp import IDLE, TcpPool
 from kdns.net.upstream_udp import UdpPool
 from kdns.plugins.pending import Pending
@@ -22,12 +22,17 @@ from kdns.plugins.upstream import UpstreamError, UpstreamFailure
 
 _SOCKETS: Final = 16
 _PENDING: Final = 4096
+_CASE_LOST: Final = 3
+"""Replies after which it is clear that an upstream does not keep the letter case."""
 
 
 class Upstream:
     """Asks the server at `host` (numeric) and `port`; implements UpstreamExchange.
 
     context: makes all of it go over TLS (RFC 7858); for it and what follows it see TcpPool.
+    randomize_case: over UDP, names go out in random letter case, which the reply must have (what is
+    called 0x20): one bit more for each letter that a forger has to guess. Where it has not, the
+    question is asked over TCP, which is not as easily forged.
     `asked`, `answered` and `failed` count questions; `ignored` counts what came and answered none
     of them. `sockets` is the size of the UDP pool, `limit` bounds the questions pending.
     Raises ValueError when `host` is not an address.
@@ -49,7 +54,13 @@ class Upstream:
         max_age: float = 0.0,
         idle: int = 0,
         source: str = "",
+        randomize_case: bool = False,
     ) -> None:
+        self._rng = rng
+        self._randomize = randomize_case
+        self.case_lost = 0
+        """Replies over UDP whose question had not the letter case that was asked."""
+        self._case_kept = False
         family, address = socket_address(host, port)
         self._clock: Clock = clock or loop
         self._name = endpoint(host, port)
@@ -99,6 +110,8 @@ class Upstream:
         """Part of UpstreamExchange."""
         self.asked += 1
         question = question_of(query)
+        if self._randomize and question is not None:
+            query = scrambled(query, len(question), self._rng)
         exchange = Exchange(query, question or b"")
         refusal = self._refusal(question)
         if refusal is not None:
@@ -131,12 +144,26 @@ class Upstream:
         return None
 
     def _udp_done(self, exchange: Exchange, result: bytes | UpstreamError) -> None:
-        if isinstance(result, bytes) and is_truncated(result):
+        if self._randomize and isinstance(result, bytes) and not self._has_case(exchange, result):
+            exchange.leave()
+            self._tcp.send(exchange)
+        elif isinstance(result, bytes) and is_truncated(result):
             exchange.truncated = result
             exchange.leave()
             self._tcp.send(exchange)
         else:
             self._done(exchange, result)
+
+    def _has_case(self, exchange: Exchange, reply: bytes) -> bool:
+        """Whether a reply repeats the question to the letter; who never does is let be."""
+        end = HEADER + len(exchange.question)
+        if reply[HEADER:end] == exchange.query[HEADER:end] or len(reply) == HEADER:
+            self._case_kept = True
+            return True
+        self.case_lost += 1
+        if self.case_lost >= _CASE_LOST and not self._case_kept:
+            self._randomize = False
+        return False
 
     def _done(self, exchange: Exchange, result: bytes | UpstreamError) -> None:
         if isinstance(result, UpstreamError):

@@ -203,7 +203,7 @@ class _Channel(asyncio.Protocol):
         self._transport.write(b"".join(self._waiting))
         self._waiting.clear()
         self._born = self._idle_since = self._pool.clock.time()
-        self._watch(self._lifetime())
+        self._watch(self._pool.expire)
 
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""
@@ -251,12 +251,10 @@ class _Channel(asyncio.Protocol):
             self.abort()
 
     def _watch(self, delay: float) -> None:
-        self._timer = self._pool.clock.call_later(delay, self._on_timer)
-
-    def _lifetime(self) -> float:
-        """Seconds until the first look at whether it is kept."""
         pool = self._pool
-        return min(pool.expire, pool.max_age) if pool.max_age else pool.expire
+        if pool.max_age:
+            delay = min(delay, self._born + pool.max_age - pool.clock.time())
+        self._timer = self._pool.clock.call_later(delay, self._on_timer)
 
     def _on_timer(self) -> None:
         now, pool = self._pool.clock.time(), self._pool
@@ -265,7 +263,7 @@ class _Channel(asyncio.Protocol):
             return
         left = self._idle_since + pool.expire - now
         if self.table:
-            self._watch(self._lifetime())
+            self._watch(self._pool.expire)
         elif left > 0 and not self._retired:
             self._watch(left)
         elif self._transport is not None:

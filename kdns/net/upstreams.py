@@ -34,6 +34,7 @@ def make_upstream(
         max_age=settings.max_age,
         idle=settings.max_idle_conns,
         source=settings.source_address,
+        randomize_case=settings.randomize_case,
     )
 
 

@@ -436,7 +436,6 @@ def _connecting(settings: Forward) -> _Options:
         "source_address": each("source_address", _address),
         "doh_method": each("doh_method", lambda option: _one_of(option, ("GET", "POST"))),
         "randomize_case": each("randomize_case", values.flag),
-        "no_cookies": each("cookies", lambda option: not values.flag(option)),
     }
 
 

@@ -18,7 +18,7 @@ class UpstreamSettings:
 
     host: numeric for dns and tls; path: of https. The durations are in seconds: how long an idle
     connection is kept (expire), how long any is (max_age; 0 for ever), and how many idle ones are
-    (max_idle_conns; 0 for as many as there are).
+    (max_idle_conns; 0 for as many as there are). randomize_case: see net.upstream; over UDP.
     """
 
     host: str
@@ -35,7 +35,6 @@ class UpstreamSettings:
     source_address: str = ""
     doh_method: Literal["GET", "POST"] = "POST"
     randomize_case: bool = False
-    cookies: bool = True
 
     def __str__(self) -> str:
         """As metrics and the log name it: what a Corefile has."""

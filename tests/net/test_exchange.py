@@ -62,3 +62,11 @@ def test_any_bytes_match_or_do_not(reply: bytes) -> None:
     table, exchange, _ = table_with(QUERY)
     assert match(table, reply) in {None, exchange}
     assert question_of(reply) is None or len(reply) > 12
+
+
+def test_an_error_without_a_question_is_believed_only_where_it_makes_sense() -> None:
+    table, exchange, sent = table_with(QUERY)
+    for rcode, believed in ((0, False), (1, True), (2, False), (3, False), (4, True), (5, True)):
+        reply = sent[:2] + bytes((0x81, 0x80 | rcode)) + bytes(8)
+        assert match(table, reply) is (exchange if believed else None)
+        assert match(table, reply + b"x") is None

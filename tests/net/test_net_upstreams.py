@@ -167,6 +167,7 @@ async def idle(clock: ManualClock, server: ScriptedUpstream, **kept: float) -> U
         ({"expire": 20.0}, 20.0, 2),
         ({"expire": 20.0, "max_age": 5.0}, 4.0, 1),
         ({"expire": 20.0, "max_age": 5.0}, 5.0, 2),
+        ({"expire": 10.0, "max_age": 12.0}, 9.0, 1),
     ],
 )
 async def test_connections_end_in_time(
@@ -178,6 +179,73 @@ async def test_connections_end_in_time(
         await result(upstream.ask(QUERY, tcp=True, timeout=5.0))
         assert server.connections == connections
         await upstream.close()
+
+
+async def test_a_busy_connection_ends_at_its_age_too(clock: ManualClock) -> None:
+    async with ScriptedUpstream() as server:
+        upstream = await idle(clock, server, expire=10.0, max_age=12.0)
+        for _ in range(6):
+            clock.advance(2.0)
+            await result(upstream.ask(QUERY, tcp=True, timeout=5.0))
+        assert server.connections == 2
+        await upstream.close()
+
+
+async def test_only_so_many_idle_connections_are_kept(clock: ManualClock) -> None:
+    async with ScriptedUpstream(otherwise="hold") as server:
+        upstream = Upstream(
+            server.host,
+            server.port,
+            loop=asyncio.get_running_loop(),
+            rng=Random(1),
+            clock=clock,
+            idle=1,
+        )
+        asked = [upstream.ask(QUERY, tcp=True, timeout=50.0) for _ in range(65)]
+        held = [await server.held() for _ in asked]
+        assert server.connections == 2
+        for each in held:
+            each.reply(echo(each.question.wire))
+        for pending in asked:
+            await result(pending)
+        again = [upstream.ask(QUERY, tcp=True, timeout=50.0) for _ in range(65)]
+        for each in [await server.held() for _ in again]:
+            each.reply(echo(each.question.wire))
+        assert server.connections == 3
+        await upstream.close()
+
+
+# Letter case.
+
+
+def lowered(wire: bytes) -> bytes:
+    return echo(wire[:12] + wire[12:-4].lower() + wire[-4:])
+
+
+async def test_random_letter_case_must_come_back() -> None:
+    """A reply in another case is not believed, and the question asked over TCP."""
+    async with ScriptedUpstream(echo, lowered, echo) as server:
+        upstream = made(UpstreamSettings(server.host, server.port, randomize_case=True))
+        for _ in range(2):
+            got = await result(upstream.ask(QUERY, tcp=False, timeout=10.0))
+            assert isinstance(got, bytes)
+            assert got[12:].lower() == QUERY[12:]
+        await upstream.close()
+        names = [question.wire[12:-4] for question in server.questions]
+        assert [question.proto for question in server.questions] == ["udp", "udp", "tcp"]
+        assert all(one.lower() == QUERY[12:-4] for one in names)
+        assert names[0] != QUERY[12:-4]
+
+
+async def test_an_upstream_that_never_keeps_the_letter_case_is_let_be() -> None:
+    async with ScriptedUpstream(otherwise=lowered) as server:
+        upstream = made(UpstreamSettings(server.host, server.port, randomize_case=True))
+        for _ in range(5):
+            assert await result(upstream.ask(QUERY, tcp=False, timeout=10.0))
+        await upstream.close()
+        protos = [question.proto for question in server.questions]
+        assert protos == ["udp", "tcp"] * 3 + ["udp"] * 2
+        assert server.questions[-1].wire[12:] == QUERY[12:]
 
 
 async def test_questions_come_from_the_address_that_is_named() -> None:

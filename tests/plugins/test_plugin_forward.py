@@ -336,7 +336,6 @@ def upstream_of(text: str) -> UpstreamSettings:
 def test_what_is_said_of_connections_holds_for_every_upstream() -> None:
     options = "tls cert key ca\ntls_servername dns.example\nexpire 20s\nmax_age 1m\n"
     options += "max_idle_conns 5\nsource_address 10.0.0.2\ndoh_method GET\nrandomize_case\n"
-    options += "no_cookies\n"
     assert upstream_of(f"forward . tls://9.9.9.9 {{\n{options}}}") == UpstreamSettings(
         "9.9.9.9",
         853,
@@ -351,7 +350,6 @@ def test_what_is_said_of_connections_holds_for_every_upstream() -> None:
         source_address="10.0.0.2",
         doh_method="GET",
         randomize_case=True,
-        cookies=False,
     )
     assert upstream_of("forward . tls://9.9.9.9 {\ntls ca\n}").ca == "ca"
     own = upstream_of("forward . tls://9.9.9.9%own.example {\ntls_servername dns.example\n}")
