@@ -252,6 +252,11 @@ class Forwarding:
         except WireError as error:
             self._go_on(flight, f"unreadable reply of {target.label}: {error}", now)
             return
+        except Exception as error:
+            # Whatever it is, the clients get an answer; and nobody above us knows of them.
+            log.exception("a reply of %s could not be read", target.label)
+            self._go_on(flight, f"unreadable reply of {target.label}: {error}", now)
+            return
         target.answered(now - asked, reply.rcode)
         if reply.rcode in self.rules.failover and flight.waiting and flight.left > 0:
             flight.fallback = reply

@@ -236,9 +236,10 @@ def _walk(
         elif index < denials and not trusted and not _above(owner, chain):
             return None
         record = (owner, rtype, rdata)
-        if ttl & 0x80000000 or record in seen:
+        if ttl & 0x80000000 or (record in seen and not trusted):
             return None
-        if rtype != _RRSIG and ttl_of.setdefault((owner, rtype), ttl) != ttl:
+        kind = (owner, rtype)
+        if rtype != _RRSIG and ttl_of.setdefault(kind, ttl) != ttl and not trusted:
             return None
         seen.add(record)
         ttls.append(position + 4 - start)
@@ -262,11 +263,11 @@ def _anew(wire: bytes, by: str) -> Passed:
     for _ in aliases:
         for record in aliases:
             chain |= _led_to(record, chain)
-    reply = Reply(
-        answer=rrsets(_believed(response.answer, chain)),
-        authority=rrsets([r for r in response.authority if _above(r.owner.lower(), chain)]),
-        additional=rrsets(response.additional),
-    )
+    said: set[tuple[bytes, int, bytes]] = set()
+    answer = _first(_believed(response.answer, chain), said)
+    above = [record for record in response.authority if _above(record.owner.lower(), chain)]
+    authority, additional = _first(above, said), _first(response.additional, said)
+    reply = Reply(answer=rrsets(answer), authority=rrsets(authority), additional=rrsets(additional))
     written = write_reply(Query(qname, qtype, qclass), reply, limit=MAX_TCP_SIZE)
     _, flags, _, *counts = HEADER.unpack_from(written)
     start = 12 + len(qname) + 4
@@ -305,6 +306,13 @@ def _believed(records: tuple[Record, ...], chain: set[bytes]) -> list[Record]:
         if record.owner.lower() in chain
         or (_may_stand_above(record) and _above(record.owner.lower(), chain))
     ]
+
+
+def _first(records: Iterable[Record], said: set[tuple[bytes, int, bytes]]) -> list[Record]:
+    """The records that no section before has said; they are said from now on."""
+    fresh = [r for r in records if (r.owner.lower(), r.rtype, r.rdata) not in said]
+    said.update((r.owner.lower(), r.rtype, r.rdata) for r in fresh)
+    return fresh
 
 
 def _may_stand_above(record: Record) -> bool:

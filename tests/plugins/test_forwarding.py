@@ -280,3 +280,19 @@ def test_failover_that_finds_nothing_better_gives_what_there_was() -> None:
     upstreams.ask()
     (reply,) = upstreams.replies
     assert (reply.rcode, reply.error) == (Rcode.SERVFAIL, "")
+
+
+def test_a_fault_of_our_own_costs_nobody_an_answer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(wire: bytes, by: str) -> Reply:
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr(forwarding, "read_passed", broken)
+    upstreams = Upstreams()
+    upstreams.ask()
+    upstreams.answer(0)
+    upstreams.answer(0)
+    (reply,) = upstreams.replies
+    assert reply.rcode == Rcode.SERVFAIL
+    assert "could not be read" in caplog.text

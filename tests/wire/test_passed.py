@@ -140,6 +140,15 @@ def test_a_record_that_comes_twice_is_passed_on_once() -> None:
     assert passed.answer == (RRset(name.from_text(QNAME), iana.A, 60, (bytes((192, 0, 2, 1)),)),)
 
 
+def test_a_record_that_two_sections_have_is_in_the_first_of_them() -> None:
+    """RFC 9460, section 4.1: servers add what a SVCB record leads to, be it the record itself."""
+    one = rrset(QNAME, 300, "SVCB", "2 a.example. port=853")
+    other = rrset(QNAME, 200, "SVCB", "3 b.example. port=853")
+    passed = read_passed(sent([one], [], [one, other]))
+    assert [len(section) for section in (passed.answer, passed.additional)] == [1, 1]
+    assert passed.ttls() == [300, 200]
+
+
 def test_a_set_with_several_ttls_gets_the_lowest() -> None:
     """RFC 2181, section 5.2."""
     wire = sent([rrset(QNAME, 60, "A", "192.0.2.1"), rrset(QNAME, 30, "A", "192.0.2.2")])
