@@ -32,12 +32,15 @@ from kdns.plugins.hot import Table
 from kdns.plugins.interfaces import host_addresses
 from kdns.plugins.parts import STOPPING, HttpReply, Route, SourceSettings, Timer
 from kdns.plugins.upstream import UpstreamExchange, UpstreamSettings
-from kdns.telemetry.meters import Meters, Sample, merge
+from kdns.telemetry.meters import Labels, Meters, Sample, merge
 
 log = logging.getLogger("kdns")
 
 COLLECT = (5_000, 20, 1_000)
 """Thresholds of the collector of cycles: rarely the young, hardly ever the old."""
+MAX_WATCH_AGE = 300.0
+"""Seconds without a sign of the API server after which what we know may be the past: five of its
+bookmarks."""
 DRAIN = 5.0
 """Seconds that pending answers are waited for at the end, as in CoreDNS."""
 
@@ -53,6 +56,9 @@ class ClusterSources(Protocol):
 
     async def close(self) -> None:
         """Feed nothing any more."""
+
+    def ages(self) -> Iterable[tuple[str, float]]:
+        """By resource: seconds since it was last known that we are told of it; inf for never."""
 
 
 class Sockets:
@@ -142,6 +148,10 @@ class App:
         self._udp: list[UdpListener] = []
         self._tcp: list[TcpListener] = []
 
+    def outdated(self) -> list[str]:
+        """What of the cluster we have not been told of for too long."""
+        return sorted({name for name, age in self.sources.ages() if age > MAX_WATCH_AGE})
+
     async def start(self) -> None:
         """Listen and answer.
 
@@ -226,6 +236,13 @@ class App:
                 if id(block) not in built:
                     built[id(block)] = self._build(block, bound, dispatcher)
                 dispatcher.serve(built[id(block)])
+        self.meters.watch(
+            "gauge",
+            "kdns_watch_age_seconds",
+            "Seconds since the API server last proved that it tells of a resource.",
+            ("resource",),
+            self._ages,
+        )
         if self.serves_admin:
             await self.admin.start()
         await self.sources.start()
@@ -247,6 +264,12 @@ class App:
         fronts = [dispatcher.front(Table("tcp", family)) for family in (1, 2)]
         self._tcp.append(TcpListener(tcp, FamilyFront(*fronts)))
         return bound
+
+    def _ages(self) -> Iterable[tuple[Labels, float]]:
+        oldest: dict[Labels, float] = {}
+        for name, age in self.sources.ages():
+            oldest[name,] = max(age, oldest.get((name,), 0.0))
+        return oldest.items()
 
     def _watch_drops(self, listener: batch.BatchedUdpListener) -> None:
         self.meters.watch(
@@ -346,6 +369,9 @@ class BlockParts:
         if self.app.stopping:
             return [STOPPING]
         return list(dict.fromkeys(name for name, ready in self.app.readiness if not ready()))
+
+    def outdated(self) -> list[str]:
+        return self.app.outdated()
 
     def linger(self, seconds: float) -> None:
         self.app.lameduck = max(self.app.lameduck, seconds)

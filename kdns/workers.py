@@ -329,6 +329,10 @@ class ToldSources:
     async def close(self) -> None:
         """Nothing."""
 
+    def ages(self) -> Iterable[tuple[str, float]]:
+        """Nothing: the overseer knows."""
+        return ()
+
     def take(self, message: Applied | Removed | Swept | Assumed) -> None:
         """Apply what the overseer told."""
         cluster = self._by_number[message.source]

@@ -194,7 +194,9 @@ class Reflector:
         return None
 
     def on_watch_end(self) -> Pause:
-        """The server ended the watch in good order, as it does after `timeoutSeconds`.
+        """The server ended the watch in good order, or has said nothing for too long.
+
+        It ends one after `timeoutSeconds`; one that is silent may be of a connection half dead.
 
         A healthy server has sent at least a bookmark by then. Two watches without a line may mean
         a version from a future that is no more (etcd restored from a backup): the server accepts

@@ -7,6 +7,7 @@ how long to wait is the reflector's business.
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import NoReturn, Self
@@ -25,8 +26,9 @@ MAX_PAGE = 512 << 20
 MAX_STATUS = 1 << 20
 CONNECT_SECONDS = 10.0
 LIST_SILENCE_SECONDS = 60.0
-WATCH_GRACE_SECONDS = 30.0
-"""Added to a watch's own time-out: one that is silent for longer is dead."""
+WATCH_SILENCE_SECONDS = 150.0
+"""A healthy server sends a bookmark about every minute; a watch that is silent for longer than two
+of them, though nothing has closed it, is left for a new one."""
 
 log = logging.getLogger("kdns.kube")
 
@@ -38,7 +40,9 @@ class ApiClient:
 
     `failures` has, for each resource that is in trouble now, what the trouble is in one line.
     `sleep` waits for a number of seconds; `max_line` and `max_page` bound, in bytes, what is read
-    of one watch line and of one page of a list.
+    of one watch line and of one page of a list; `silence` is how long, in seconds, a watch may say
+    nothing. `heard` has, by resource, when the server last proved that it tells us of it, by the
+    clock `monotonic`: a page, an event or a bookmark.
     """
 
     def __init__(
@@ -48,7 +52,12 @@ class ApiClient:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         max_line: int = MAX_LINE,
         max_page: int = MAX_PAGE,
+        silence: float = WATCH_SILENCE_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.heard: dict[Resource, float] = {}
+        self._silence = silence
+        self._monotonic = monotonic
         self.failures: dict[Resource, str] = {}
         self._connection = connection
         self._sleep = sleep
@@ -90,7 +99,9 @@ class ApiClient:
                 if response.status != 200:
                     return await self._refused(reflector, response)
                 if isinstance(request, ListRequest):
-                    return reflector.on_page(await _read(response, self._max_page))
+                    pause = reflector.on_page(await _read(response, self._max_page))
+                    self._hear(reflector)
+                    return pause
                 return await self._watch(reflector, response)
         except TimeoutError:
             return reflector.on_connection_lost(f"{self._connection.server} does not answer")
@@ -100,7 +111,7 @@ class ApiClient:
     def _get(self, request: ListRequest | WatchRequest, authorization: str) -> _Answer:
         silence = LIST_SILENCE_SECONDS
         if isinstance(request, WatchRequest):
-            silence = request.timeout + WATCH_GRACE_SECONDS
+            silence = self._silence
         return self._session.get(
             self._connection.server + request.target,
             headers={"Authorization": authorization} if authorization else {},
@@ -120,14 +131,23 @@ class ApiClient:
         reflector.on_watch_start()
         self._note(reflector)
         lines = LineSplitter(self._max_line)
-        async for chunk in response.content.iter_any():
-            for line in lines.feed(chunk):
-                pause = reflector.on_watch_line(line)
-                if pause is not None:
-                    return pause
+        try:
+            async for chunk in response.content.iter_any():
+                for line in lines.feed(chunk):
+                    pause = reflector.on_watch_line(line)
+                    if pause is not None:
+                        return pause
+                self._hear(reflector)
+        except TimeoutError:
+            log.info("%s: the watch was silent for too long", reflector.resource.value)
+            return reflector.on_watch_end()
         if lines.unfinished:
             return reflector.on_connection_lost("the watch broke off within a line")
         return reflector.on_watch_end()
+
+    def _hear(self, reflector: Reflector) -> None:
+        if not reflector.failure:
+            self.heard[reflector.resource] = self._monotonic()
 
     def _note(self, reflector: Reflector) -> None:
         """Log what changed: one line when something goes wrong, one when it is right again."""

@@ -7,7 +7,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from math import inf
 from pathlib import Path
 from random import Random
 from typing import NoReturn
@@ -65,6 +66,7 @@ class Sources:
         self._relay = relay
         self._clusters: dict[SourceSettings, Cluster] = {}
         self._tasks: list[asyncio.Task[object]] = []
+        self._clients: list[tuple[ApiClient, frozenset[Resource]]] = []
         self._stopping = asyncio.Event()
 
     def cluster(self, settings: SourceSettings) -> Cluster:
@@ -100,6 +102,17 @@ class Sources:
                 self._spawn(remembered.keep(self._write_every), f"state in {path}")
             log.info("watching %s", connection.server)
             self._spawn(self._follow(connection, settings, sink), connection.server)
+
+    def ages(self) -> Iterator[tuple[str, float]]:
+        """Seconds since an API server last proved that it tells of each resource; inf for never.
+
+        Manifests are looked at all the time, and are not in it.
+        """
+        now = time.monotonic()
+        for client, resources in self._clients:
+            for resource in resources:
+                heard = client.heard.get(resource)
+                yield resource.value, inf if heard is None else now - heard
 
     async def close(self) -> None:
         """Follow nothing any more. The clusters keep the state that they have."""
@@ -139,6 +152,7 @@ class Sources:
     async def _follow(self, connection: Connection, settings: SourceSettings, sink: Sink) -> None:
         selected = {resource: (labels, fields) for resource, labels, fields in settings.selectors}
         async with ApiClient(connection) as client, asyncio.TaskGroup() as group:
+            self._clients.append((client, settings.resources))
             for resource in sorted(settings.resources, key=lambda r: r.value):
                 labels, fields = selected[resource]
                 reflector = Reflector(

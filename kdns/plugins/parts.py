@@ -110,6 +110,9 @@ class Parts(Protocol):
     def unready(self) -> list[str]:
         """The names of what is not ready; STOPPING alone once the server is told to stop."""
 
+    def outdated(self) -> list[str]:
+        """What of a cluster we have not been told of for so long that it may be the past."""
+
     def linger(self, seconds: float) -> None:
         """When told to stop, go on answering for so long (lameduck)."""
 

@@ -29,6 +29,8 @@ class Ready(Configured):
         def ready() -> HttpReply:
             nonlocal latched
             waiting = parts.unready()
+            if self.monitor == "continuously":
+                waiting += [f"{what} is outdated" for what in parts.outdated()]
             # Who was ready once stays so until the end, but a server that stops says so at once.
             if waiting and (not latched or STOPPING in waiting):
                 return HttpReply(503, ",".join(waiting).encode())

@@ -17,7 +17,7 @@ from aiohttp import web
 from kdns.cluster.objects import Object, Resource
 from kdns.cluster.reflector import Reflector
 from kdns.cluster.sink import Key
-from kdns.kube.client import MAX_LINE, MAX_PAGE, ApiClient
+from kdns.kube.client import MAX_LINE, MAX_PAGE, WATCH_SILENCE_SECONDS, ApiClient
 from kdns.kube.credentials import Connection, endpoint, in_cluster
 from kdns.testing.apihistory import Json
 from kdns.testing.apiserver import ApiServer
@@ -56,6 +56,10 @@ class Told(Held):
 
     def assume(self, resource: Resource) -> None:
         raise AssertionError("nothing is remembered here")
+
+    @property
+    def told(self) -> int:
+        return len(self.objects)
 
     def sweep(self, resource: Resource, keys: AbstractSet[Key]) -> None:
         self.lost |= self.objects.keys() - keys
@@ -116,12 +120,20 @@ async def running(
     selector: str = "",
     max_page: int = MAX_PAGE,
     max_line: int = MAX_LINE,
+    silence: float = WATCH_SILENCE_SECONDS,
 ) -> AsyncIterator[Scene]:
     sink, sleeper, bad = Told(), Sleeper(), list[str]()
     reflector = Reflector(
         SERVICES, sink, Bound(), label_selector=selector, on_bad_object=bad.append
     )
-    async with ApiClient(connection, sleep=sleeper, max_line=max_line, max_page=max_page) as client:
+    async with ApiClient(
+        connection,
+        sleep=sleeper,
+        max_line=max_line,
+        max_page=max_page,
+        silence=silence,
+        monotonic=lambda: float(sink.told),
+    ) as client:
         task = asyncio.create_task(client.run(reflector))
         try:
             yield Scene(client, reflector, sink, sleeper, bad)
@@ -217,6 +229,30 @@ async def test_a_watch_the_server_ends_goes_on_from_the_last_version(api: ApiSer
         await scene.sink.names("xy")
     assert lists(api) == 1
     assert scene.sleeper.slept == []
+
+
+async def test_a_watch_that_says_nothing_is_left_for_a_new_one_and_then_for_a_list(
+    api: ApiServer,
+) -> None:
+    """Half-dead connections look so, and so does a version from a future that is no more."""
+    async with running(endpoint(api.url), silence=0.02) as scene:
+        await api.watching("services")
+        while lists(api) < 2:
+            await asyncio.sleep(0)
+        assert scene.client.failures == {}
+    assert sum("watch=" in seen.target for seen in api.requests) >= 2
+
+
+async def test_it_is_known_when_the_server_was_last_heard_of(api: ApiServer) -> None:
+    """`heard` is by a clock that, in these tests, is the number of things told."""
+    async with running(endpoint(api.url)) as scene:
+        await api.watching("services")
+        before = scene.client.heard[SERVICES]
+        api.create(service("x"))
+        await scene.sink.names("x")
+        api.create(service("y"))
+        await scene.sink.names("xy")
+        assert scene.client.heard[SERVICES] > before
 
 
 async def test_a_lost_connection_is_tried_again_after_a_pause_and_costs_no_list(

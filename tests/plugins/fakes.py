@@ -73,6 +73,7 @@ class FakeParts:
     addresses: tuple[bytes, ...] = (bytes((10, 0, 0, 9)),)
     resolver: Handler = refuse
     stopping: bool = False
+    old: list[str] = field(default_factory=list)
     forgotten: list[object] = field(default_factory=list)
 
     def monotonic(self) -> float:
@@ -117,6 +118,9 @@ class FakeParts:
         if self.stopping:
             return ["stopping"]
         return [name for name, ready in self.readiness if not ready()]
+
+    def outdated(self) -> list[str]:
+        return self.old
 
     def linger(self, seconds: float) -> None:
         self.lameduck = max(self.lameduck, seconds)

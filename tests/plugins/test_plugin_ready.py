@@ -52,6 +52,19 @@ def test_monitored_continuously_it_may_be_unready_again() -> None:
     assert waiting.says() == (503, b"kubernetes")
 
 
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [("until-ready", (200, b"OK")), ("continuously", (503, b"services is outdated"))],
+)
+def test_what_was_not_heard_of_for_long_is_not_ready_where_it_is_watched(
+    mode: str, says: tuple[int, bytes]
+) -> None:
+    waiting = Ready(f"ready {{\nmonitor {mode}\n}}")
+    waiting.synced = True
+    waiting.parts.old = ["services"]
+    assert waiting.says() == says
+
+
 @pytest.mark.parametrize("mode", ["until-ready", "continuously"])
 def test_a_server_that_stops_is_not_ready_whatever_it_was(mode: str) -> None:
     waiting = Ready(f"ready {{\nmonitor {mode}\n}}")

@@ -111,6 +111,8 @@ async def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(tmp_path:
             assert len(set(after) - set(before)) == 1
             total = await asyncio.to_thread(counted, metrics, "coredns_dns_requests_total")
             assert total == counted_before + 40
+            ages = await asyncio.to_thread(counted, metrics, "kdns_watch_age_seconds")
+            assert 0 <= ages < 300
             # The new one is told what happens from now on, as the old one is.
             api.create(service("till", "10.96.0.21"))
             await asyncio.to_thread(until, server.port, "till.shop", ["10.96.0.21"])
