@@ -237,9 +237,12 @@ async def test_a_watch_that_says_nothing_is_left_for_a_new_one_and_then_for_a_li
     """Half-dead connections look so, and so does a version from a future that is no more."""
     async with running(endpoint(api.url), silence=0.02) as scene:
         await api.watching("services")
-        while lists(api) < 2:
-            await asyncio.sleep(0)
-        assert scene.client.failures == {}
+        await scene.sleeper.asked(1)
+        assert "two watches ended without a line" in scene.client.failures[SERVICES]
+        api.create(service("x"))
+        scene.sleeper.wake()
+        await scene.sink.names("x")
+    assert lists(api) >= 2
     assert sum("watch=" in seen.target for seen in api.requests) >= 2
 
 
