@@ -32,6 +32,7 @@ from kdns.plugins.hot import Table
 from kdns.plugins.interfaces import host_addresses
 from kdns.plugins.parts import STOPPING, HttpReply, Route, SourceSettings, Timer
 from kdns.plugins.upstream import UpstreamExchange, UpstreamSettings
+from kdns.telemetry import lines
 from kdns.telemetry.meters import Labels, Meters, Sample, merge
 
 log = logging.getLogger("kdns")
@@ -140,6 +141,7 @@ class App:
         """What other processes of the server have counted, as `refresh` found it."""
         self.readiness: list[tuple[str, Callable[[], bool]]] = []
         self.started: list[Callable[[], Awaitable[object] | None]] = []
+        self.stopped: list[Callable[[], Awaitable[object] | None]] = []
         self.lameduck = 0.0
         self.stopping = False
         self.addresses: list[tuple[str, int]] = []
@@ -170,6 +172,8 @@ class App:
 
     async def answer(self) -> None:
         """Answer what has come in, and what comes."""
+        debug = any(block.debug for block in self.blocks)
+        log.setLevel(logging.DEBUG if debug else logging.NOTSET)
         if self._sockets is None:
             return
         for udp_listener in self._udp:
@@ -243,6 +247,13 @@ class App:
             ("resource",),
             self._ages,
         )
+        self.meters.watch(
+            "counter",
+            "kdns_log_dropped_lines",
+            "Log lines that were dropped because nobody took them.",
+            (),
+            lambda: [((), lines.dropped())],
+        )
         if self.serves_admin:
             await self.admin.start()
         await self.sources.start()
@@ -295,6 +306,10 @@ class App:
             await udp.close(DRAIN)
         for tcp in self._tcp:
             await tcp.close(DRAIN)
+        for action in self.stopped:
+            waiting = action()
+            if waiting is not None:
+                await waiting
         for upstream in self.upstreams.values():
             await upstream.close()
         await self.sources.close()
@@ -378,6 +393,9 @@ class BlockParts:
 
     def when_started(self, action: Callable[[], Awaitable[object] | None]) -> None:
         self.app.started.append(action)
+
+    def when_stopped(self, action: Callable[[], Awaitable[object] | None]) -> None:
+        self.app.stopped.append(action)
 
 
 def _bracketed(host: str) -> str:

@@ -34,6 +34,7 @@ from kdns.net.listen import ListenError
 from kdns.nursery import Nursery, plant
 from kdns.plan import DEFAULT_COREFILE, Plan, make_plan, read_corefile
 from kdns.plugins.multisocket import MAX_WORKERS
+from kdns.telemetry.lines import Format, LineHandler
 
 log = logging.getLogger("kdns")
 
@@ -98,6 +99,10 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         help="remember the cluster there, and start from it when the API server is away",
     )
+    server.add_argument(
+        "--log-format", choices=("text", "json"), default="text",
+        help="text is CoreDNS's lines, json is an object a line (text)",
+    )  # fmt: skip
     server.add_argument("-quiet", "--quiet", action="store_true", help="no greeting")
     server.add_argument("-pidfile", "--pidfile", metavar="FILE", help="write the process ID there")
     server.add_argument(
@@ -169,7 +174,7 @@ def check(options: argparse.Namespace) -> int:
 
 def serve(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
-    _log_to_stdout()
+    _log_to_stdout(options.log_format)
     try:
         plan = _plan(options)
         for warning in plan.warnings:
@@ -313,16 +318,8 @@ def _greet(plan: Plan, app: App) -> None:
     sys.stdout.flush()
 
 
-class _Lines(logging.Formatter):
-    """CoreDNS's line format: [LEVEL] text, and the traceback where there is one."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return f"[{record.levelname}] {super().format(record)}"
-
-
-def _log_to_stdout() -> None:
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_Lines())
+def _log_to_stdout(form: Format) -> None:
+    handler = LineHandler(sys.stdout.fileno(), form)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 

@@ -112,6 +112,8 @@ class Block:
     observers: list[Observer] = field(default_factory=list)
     watches_queries: bool = False
     """Whether a directive must see each query, so that none may be answered without it."""
+    debug: bool = False
+    """Whether the debug directive is there."""
     counted: bool = False
     """Whether the prometheus directive is there."""
     counters: Counters = field(default_factory=Counters)

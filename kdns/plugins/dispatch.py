@@ -73,6 +73,8 @@ class Dispatcher:
             query = read_query(wire)
         except WireError as error:
             self.unserved += 1
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("from %s: %s: %s", peer.host, error, wire[:_TOLD].hex())
             return salvage(wire, error)
         if table is not None:
             made = self._prepared(wire, query, table, started)
@@ -340,6 +342,8 @@ def _opt_size(query: Query, reply: Reply) -> int:
     return 11 + sum([4 + len(value) for _, value in reply.options])
 
 
+_TOLD = 512
+"""Octets of an unreadable message that are logged."""
 _HANDED_ON = (forwarding.NAME, "cache")
 _THREE = Struct("!3H")
 _COPIED = iana.RD | iana.CD

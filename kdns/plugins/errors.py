@@ -21,6 +21,8 @@ LEVELS = {
     "info": logging.INFO,
     "debug": logging.DEBUG,
 }
+MAX_PATTERN = 10_000
+"""Characters of a regular expression, as in CoreDNS."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -44,7 +46,9 @@ class Errors(Configured):
         return "; ".join(["errors are logged", *told])
 
     def build(self, parts: Parts, following: Handler) -> Handler:
-        parts.block.observers.append(ErrorLog(self.consolidations, parts))
+        errors = ErrorLog(self.consolidations, parts)
+        parts.block.observers.append(errors)
+        parts.when_stopped(errors.tell_all)
         return following
 
 
@@ -79,17 +83,34 @@ class ErrorLog:
             if consolidation.show_first:
                 log.log(consolidation.level, "plugin/errors: %s", text)
 
+    def tell_all(self) -> None:
+        """Tell now what waits for the end of its time."""
+        for index in range(len(self._consolidations)):
+            self._tell(index)
+
     def _tell(self, index: int) -> None:
         consolidation, count = self._consolidations[index], self._counts[index]
         self._counts[index] = 0
         if count > consolidation.show_first:
             log.log(
                 consolidation.level,
-                "plugin/errors: %d errors like '%s' occurred in last %gs",
+                "plugin/errors: %d errors like '%s' occurred in last %s",
                 count,
                 consolidation.pattern.pattern,
-                consolidation.seconds,
+                go_duration(consolidation.seconds),
             )
+
+
+def go_duration(seconds: float) -> str:
+    """As Go prints a duration: 1h0m0s, 5m0s, 1.5s, 20ms."""
+    if seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    text = f"{rest:g}s"
+    if hours or minutes:
+        text = f"{minutes}m{text}"
+    return f"{hours}h{text}" if hours else text
 
 
 def parse(directive: Directive, zones: tuple[str, ...]) -> Errors:
@@ -102,6 +123,10 @@ def parse(directive: Directive, zones: tuple[str, ...]) -> Errors:
     def consolidate(option: Directive) -> None:
         given = values.between(option, 2, 4)
         seconds = values.duration(given[0], minimum=0.001)
+        if len(given[1].text) > MAX_PATTERN:
+            raise CorefileError.at(
+                given[1], f"consolidate: expected at most {MAX_PATTERN} characters of a pattern"
+            )
         try:
             pattern = re.compile(given[1].text)
         except (re.error, OverflowError, RecursionError) as error:

@@ -1,9 +1,10 @@
-"""log: one line for every query answered, in CoreDNS's formats."""
+"""log: one line for every query answered, in CoreDNS's formats, or as a JSON object."""
 
 import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from kdns.corefile import values
 from kdns.corefile.address import expand_zone
@@ -38,9 +39,11 @@ class Log(Configured):
     zones: tuple[str, ...]
     template: str = COMMON
     classes: frozenset[str] = frozenset({"all"})
+    as_json: bool = False
 
     def explain(self) -> str:
-        return f"queries of {' '.join(self.zones)}, class {' '.join(sorted(self.classes))}"
+        told = f"queries of {' '.join(self.zones)}, class {' '.join(sorted(self.classes))}"
+        return f"{told}; as JSON" if self.as_json else told
 
     def build(self, parts: Parts, following: Handler) -> Handler:
         observers = parts.block.observers
@@ -60,6 +63,7 @@ class Rule:
     zones: tuple[bytes, ...]
     classes: frozenset[str]
     render: Render
+    fields: Callable[[Request, Reply, int, float], dict[str, object]] | None = None
 
 
 class QueryLog:
@@ -74,7 +78,9 @@ class QueryLog:
     def put_first(self, settings: Log, block: Block) -> None:
         """Have these settings looked at before the present ones: the last directive comes first."""
         zones = tuple(name.from_text(zone) for zone in settings.zones)
-        rule = Rule(zones, settings.classes, compile_template(settings.template, block))
+        render = compile_template(settings.template, block)
+        fields = partial(as_fields, block) if settings.as_json else None
+        rule = Rule(zones, settings.classes, render, fields)
         self._rules.insert(0, rule)
 
     def __call__(self, request: Request, reply: Reply, size: int, seconds: float) -> None:
@@ -83,7 +89,9 @@ class QueryLog:
         for rule in self._rules:
             if any(name.is_below(key, zone) for zone in rule.zones):
                 if "all" in rule.classes or classify(reply) in rule.classes:
-                    logger.info("%s", rule.render(request, reply, size, seconds))
+                    line = rule.render(request, reply, size, seconds)
+                    fields = rule.fields and rule.fields(request, reply, size, seconds)
+                    logger.info("%s", line, extra={"fields": fields} if fields else None)
                 return
 
 
@@ -114,6 +122,33 @@ def compile_template(template: str, block: Block) -> Render:
         return "".join(texts)
 
     return render
+
+
+def as_fields(
+    block: Block, request: Request, reply: Reply, size: int, seconds: float
+) -> dict[str, object]:
+    """What JSON tells of a query: the fields of the formats, and who answered."""
+    query, peer = request.query, request.peer
+    return {
+        "remote": peer.host,
+        "port": peer.port,
+        "local": peer.local,
+        "id": query.id,
+        "type": iana.type_text(query.qtype),
+        "qclass": iana.class_text(query.qclass),
+        "name": name.to_text(query.key),
+        "proto": peer.proto,
+        "size": query.size,
+        "do": query.do,
+        "bufsize": _taken(request),
+        "rcode": iana.rcode_text(reply.rcode),
+        "rflags": _flags(request, reply, block),
+        "rsize": size,
+        "duration": round(seconds, 9),
+        "class": classify(reply),
+        "plugin": reply.by.partition("/")[0],
+        **({"error": reply.error} if reply.error else {}),
+    }
 
 
 def _unknown(request: Request, reply: Reply, size: int, seconds: float) -> str:
@@ -157,7 +192,8 @@ FIELDS: dict[str, Field] = {
     "size": lambda q, r, n, s: q.query.size,
     "rcode": lambda q, r, n, s: iana.rcode_text(r.rcode),
     "rsize": lambda q, r, n, s: n,
-    "duration": lambda q, r, n, s: f"{s:.9f}s",
+    # As Go prints the shortest number: no zeros at the end.
+    "duration": lambda q, r, n, s: f"{s:.9f}".rstrip("0").rstrip(".") + "s",
     ">id": lambda q, r, n, s: q.query.id,
     ">opcode": lambda q, r, n, s: q.query.flags >> 11 & 15,
     ">do": lambda q, r, n, s: str(q.query.do).lower(),
@@ -167,7 +203,7 @@ FIELDS: dict[str, Field] = {
 
 
 def parse(directive: Directive, zones: tuple[str, ...]) -> Log:
-    """See configured.Parse. `log [NAMES…] [FORMAT] { class … }`."""
+    """See configured.Parse. `log [NAMES…] [FORMAT] { class …; json }`."""
     args = list(directive.args)
     template = COMMON
     if args and ("{" in args[-1].text):
@@ -185,5 +221,8 @@ def parse(directive: Directive, zones: tuple[str, ...]) -> Log:
             chosen.add(arg.text)
         settings.classes = frozenset(chosen)
 
-    read_options(directive, {"class": classes})
+    def as_json(option: Directive) -> None:
+        settings.as_json = values.flag(option)
+
+    read_options(directive, {"class": classes, "json": as_json})
     return settings

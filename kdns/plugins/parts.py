@@ -118,3 +118,6 @@ class Parts(Protocol):
 
     def when_started(self, action: Callable[[], Awaitable[object] | None]) -> None:
         """Call `action` once the sockets are open."""
+
+    def when_stopped(self, action: Callable[[], Awaitable[object] | None]) -> None:
+        """Call `action` once nothing is answered any more."""

@@ -70,6 +70,7 @@ class FakeParts:
     readiness: list[tuple[str, Callable[[], bool]]] = field(default_factory=list)
     lameduck: float = 0.0
     started: list[Callable[[], Awaitable[object] | None]] = field(default_factory=list)
+    stopped: list[Callable[[], Awaitable[object] | None]] = field(default_factory=list)
     addresses: tuple[bytes, ...] = (bytes((10, 0, 0, 9)),)
     resolver: Handler = refuse
     stopping: bool = False
@@ -127,6 +128,9 @@ class FakeParts:
 
     def when_started(self, action: Callable[[], Awaitable[object] | None]) -> None:
         self.started.append(action)
+
+    def when_stopped(self, action: Callable[[], Awaitable[object] | None]) -> None:
+        self.stopped.append(action)
 
 
 def directive(text: str) -> Directive:

@@ -65,6 +65,24 @@ def test_consolidated_errors_are_told_once_when_the_time_is_over(
     assert len(messages(caplog)) == 1
 
 
+def test_what_waits_is_told_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log("errors {\nconsolidate 5m timeout\n}")
+    log.fail("timeout")
+    (stop,) = log.parts.stopped
+    stop()
+    assert messages(caplog) == [
+        ("ERROR", "plugin/errors: 1 errors like 'timeout' occurred in last 5m0s")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.02, "20ms"), (1.5, "1.5s"), (59, "59s"), (300, "5m0s"), (3661, "1h1m1s"), (3600, "1h0m0s")],
+)
+def test_durations_are_written_as_go_writes_them(seconds: float, text: str) -> None:
+    assert errors.go_duration(seconds) == text
+
+
 def test_show_first_tells_the_first_at_once_and_the_others_later(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -106,6 +124,7 @@ def test_it_explains_itself() -> None:
         ("errors {\nconsolidate 0s x\n}", r"^Corefile:3: expected a duration from 0.001s"),
         ('errors {\nconsolidate 5s "("\n}', r"^Corefile:3: .*a regular expression, got '\('"),
         ('errors {\nconsolidate 5s "a{99999999999}"\n}', r"^Corefile:3: .*regular expression"),
+        (f"errors {{\nconsolidate 5s {'x' * 10_001}\n}}", r"^Corefile:3: .*at most 10000 char"),
         ("errors {\nconsolidate 5s x loud\n}", r"^Corefile:3: .*expected warning, .* got 'loud'"),
         ("errors {\nconsolidate 5s x info debug\n}", r"^Corefile:3: .*got 'info debug'"),
     ],

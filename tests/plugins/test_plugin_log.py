@@ -1,5 +1,6 @@
 """log: one line for every query, as CoreDNS writes it."""
 
+import json
 import logging
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import pytest
 from kdns.corefile.errors import CorefileError
 from kdns.plugins import log
 from kdns.plugins.chain import Request, refuse
+from kdns.telemetry.lines import TextLines
 from kdns.wire import iana, name
 from kdns.wire.iana import Rcode
 from kdns.wire.message import Edns
@@ -27,13 +29,14 @@ class Log:
         caplog.set_level(logging.INFO)
         self._caplog = caplog
         self.parts = FakeParts()
+        self.seconds = 0.037990251
         for text in reversed(texts):
             assert settings(log.parse, text).build(self.parts, refuse) is refuse
         (self._observe,) = self.parts.block.observers
 
     def line(self, request: Request, reply: Reply = FOUND) -> str:
         self._caplog.clear()
-        self._observe(request, reply, 68, 0.037990251)
+        self._observe(request, reply, 68, self.seconds)
         lines = [r.getMessage() for r in self._caplog.records if r.name == "kdns.log"]
         assert len(lines) < 2
         return lines[0] if lines else ""
@@ -74,6 +77,44 @@ def test_the_cd_bit_may_be_an_upstreams(caplog: pytest.LogCaptureFixture) -> Non
     writer = Log(caplog, 'log . "{>rflags}"')
     assert writer.line(ask("a"), replace(FOUND, cd=True)) == "qr,rd,cd"
     assert writer.line(ask("a", flags=iana.CD), replace(FOUND, cd=False)) == "qr"
+
+
+def test_durations_have_no_zeros_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    writer = Log(caplog, "log . {duration}")
+    writer.seconds = 0.00025
+    assert writer.line(ask("a")) == "0.00025s"
+    writer.seconds = 2.0
+    assert writer.line(ask("a")) == "2s"
+
+
+def test_as_json_a_query_has_all_fields(caplog: pytest.LogCaptureFixture) -> None:
+    writer = Log(caplog, "log . {\njson\n}")
+    writer.line(ask("A.b", host="::1", edns=Edns(1232, 0, do=True)), replace(FAILED, error="why"))
+    (record,) = caplog.records
+    told = json.loads(TextLines().format(record))
+    assert told.pop("time").endswith("Z")
+    assert told == {
+        "level": "info",
+        "logger": "kdns.log",
+        "remote": "::1",
+        "port": 4242,
+        "local": "10.0.0.9",
+        "id": 7,
+        "type": "A",
+        "qclass": "IN",
+        "name": "a.b.",
+        "proto": "udp",
+        "size": 41,
+        "do": True,
+        "bufsize": 1232,
+        "rcode": "SERVFAIL",
+        "rflags": "qr,rd",
+        "rsize": 68,
+        "duration": 0.037990251,
+        "class": "error",
+        "plugin": "",
+        "error": "why",
+    }
 
 
 @pytest.mark.parametrize(
@@ -117,6 +158,7 @@ def test_it_explains_itself() -> None:
     assert settings(log.parse, "log").explain() == "queries of ., class all"
     told = settings(log.parse, "log a b {\nclass error denial\n}").explain()
     assert told == "queries of a. b., class denial error"
+    assert settings(log.parse, "log {\njson\n}").explain() == "queries of ., class all; as JSON"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +167,7 @@ def test_it_explains_itself() -> None:
         ("log a..b", r"^Corefile:2: expected a domain name, got 'a..b'"),
         ("log {\nclass\n}", r"^Corefile:3: class: expected at least 1 argument"),
         ("log {\nclass odd\n}", r"^Corefile:3: class: expected one of all, success.* got 'odd'"),
-        ("log {\nkind all\n}", r"^Corefile:3: log: unknown option 'kind'; expected class"),
+        ("log {\nkind all\n}", r"^Corefile:3: log: unknown option 'kind'; expected class, json"),
     ],
 )
 def test_bad_arguments_are_told_with_their_place(text: str, message: str) -> None:
