@@ -34,8 +34,6 @@ NAME = "cache"
 DENIED = "cache/denial"
 """Who answered, for the counters: behind the slash, which kind of entry."""
 SECOND = 1.0
-STALE_TTL = 30
-"""RFC 8767, section 4: a recommended TTL for stale records, seconds."""
 EDE_STALE = 3
 EDE_STALE_NXDOMAIN = 19
 _FAILURES = (Rcode.SERVFAIL, Rcode.NOTIMP)
@@ -94,27 +92,35 @@ class CacheHandler:
         key = (query.key, query.qtype, query.qclass, flags)
         kept = self._find(key)
         if kept is None:
-            return self._ask(request, key)
+            denial = self._cut(key) if self.options.nxdomain_cut else None
+            return denial or self._ask(request, key)
         now = self._parts.monotonic()
         if now < kept.expires:
             return self._fresh(request, kept, now)
         if now >= kept.expires + self.options.stale or kept.passed.rcode in _FAILURES:
             return self._ask(request, key)
+        if now < kept.recheck:
+            return self._stale(kept)
         if self.options.verify:
             return self._verified(request, kept)
         self._refresh(request, kept)
         return self._stale(kept)
 
     def _find(self, key: Key) -> Kept | None:
-        kept = self.stores["success"].get(key) or self.stores["denial"].get(key)
-        if kept is not None or not self.options.nxdomain_cut:
-            return kept
-        # RFC 8020, section 2: where a name does not exist, nothing below it does.
+        return self.stores["success"].get(key) or self.stores["denial"].get(key)
+
+    def _cut(self, key: Key) -> Reply | None:
+        """RFC 8020, section 2: where a name does not exist, nothing below it does."""
         qname, _, qclass, flags = key
-        for above in name.suffixes(qname)[1:-1]:
+        for above in name.suffixes(qname)[:-1]:
             kept = self.stores["denial"].get((above, _CUT, qclass, flags))
-            if kept is not None and self._parts.monotonic() < kept.expires:
-                return kept
+            if kept is None:
+                continue
+            age = self._parts.monotonic() - kept.stored
+            if age < kept.lasts:
+                denial = kept.passed.aged(0 if self.options.keepttl else int(age))
+                # Not as octets: their pointers count from another question.
+                return Reply(Rcode.NXDOMAIN, authority=denial.authority, ad=denial.ad, by=DENIED)
         return None
 
     def _fresh(self, request: Request, kept: Kept, now: float) -> Reply:
@@ -156,7 +162,7 @@ class CacheHandler:
     def _stale(self, kept: Kept) -> Reply:
         """RFC 8767, sections 4 and 6; RFC 8914, sections 4.4 and 4.20."""
         self.stale_served += 1
-        reply = kept.passed.bounded(0, STALE_TTL)
+        reply = kept.passed.bounded(0, self.options.stale_ttl)
         denied = kept.passed.rcode == Rcode.NXDOMAIN
         reply.options = (extended_error(EDE_STALE_NXDOMAIN if denied else EDE_STALE),)
         return self._ours(reply, kept)
@@ -190,7 +196,8 @@ class CacheHandler:
 
     def _better(self, kept: Kept, reply: Reply) -> Reply:
         """A new reply, or the stale one where the new one is a failure or, if so told, a denial."""
-        if reply.rcode in _FAILURES or reply.rcode == Rcode.REFUSED:
+        if _is_failure(reply):
+            kept.recheck = self._parts.monotonic() + self.options.stale_recheck
             return self._stale(kept)
         denied = reply.rcode == Rcode.NXDOMAIN or not reply.answer
         if self.options.prefer_positive and denied and kept.kind == "success":
@@ -205,8 +212,14 @@ class CacheHandler:
 
         def came(reply: Reply) -> None:
             kept.refreshing = False
-            if not _is_failure(reply):
-                self._keep(kept.key, reply)
+            if _is_failure(reply):
+                kept.recheck = self._parts.monotonic() + self.options.stale_recheck
+                return
+            self._keep(kept.key, reply)
+            renewed = self._find(kept.key)
+            if renewed is not None:
+                # What was asked for often is, whenever it was fetched.
+                renewed.hits, renewed.first = kept.hits, kept.first
 
         def failed(error: Exception) -> None:
             kept.refreshing = False
@@ -237,7 +250,8 @@ class CacheHandler:
             return reply
         if lasts > 0 and not any(name.is_below(key[0], zone) for zone in self._disabled[kind]):
             self._put(kind, key, kept, lasts)
-            if self.options.nxdomain_cut and kept.rcode == Rcode.NXDOMAIN:
+            # RFC 6604, section 3: behind an alias it is the alias's target that does not exist.
+            if self.options.nxdomain_cut and kept.rcode == Rcode.NXDOMAIN and not kept.answer:
                 self._put("denial", (key[0], _CUT, key[2], key[3]), kept, lasts)
             if kept.carried is not reply.carried:
                 return _named(kept.copy(), reply)
@@ -283,7 +297,8 @@ def _octets(store: Store) -> int:
 
 
 def _is_failure(reply: Reply) -> bool:
-    return reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN)
+    """Whether it is worse than what is stale: a refusal, or half an answer."""
+    return reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN) or reply.tc
 
 
 def _answers(reply: Passed, qtype: int) -> bool:

@@ -13,6 +13,8 @@ REFRESH_MODES = ("immediate", "verify")
 KINDS = ("success", "denial")
 MAX_SERVFAIL = 300.0
 """RFC 2308, section 7.1: a failure must not be kept for more than five minutes, seconds."""
+MAX_STALE_TTL = 3600.0
+MAX_RECHECK = 300.0
 _NUMBER = re.compile(r"[-+]?[0-9]+")
 _PERCENTAGE = re.compile(r"[1-8][0-9]%|90%")
 
@@ -35,6 +37,8 @@ class Options:
     fetched again when prefetch_part percent of its time is left; 0 for never.
     stale: how long an entry is handed out after its time; 0 for not at all.
     verify: ask first, and hand out what is stale only if there is no answer in stale_patience.
+    stale_ttl: the most that a stale record shows; stale_recheck: after a failure to refresh an
+    entry, nobody asks for it again for so long (RFC 8767, section 5 recommends 30 for both).
     """
 
     zones: tuple[str, ...]
@@ -46,6 +50,8 @@ class Options:
     stale: float = 0.0
     verify: bool = False
     stale_patience: float = 1.8
+    stale_ttl: int = 30
+    stale_recheck: float = 30.0
     prefer_positive: bool = False
     servfail: float = 5.0
     keepttl: bool = False
@@ -105,15 +111,25 @@ def _prefetch(option: Directive, options: Options) -> None:
 
 
 def _serve_stale(option: Directive, options: Options) -> None:
-    """`serve_stale [DURATION] [immediate|verify [PATIENCE]]`."""
-    given = list(values.at_most(option, 3))
+    """`serve_stale [DURATION] [immediate|verify [PATIENCE]] [TTL [RECHECK]]`; see docs/cache.md.
+
+    PATIENCE is of `verify` alone, and TTL and RECHECK come behind a mode.
+    """
+    given = list(values.at_most(option, 5))
     options.stale = 3600.0
     if given and given[0].text not in REFRESH_MODES:
         options.stale = values.duration(given.pop(0))
+    if not given:
+        return
+    options.verify = _one_of(given.pop(0), REFRESH_MODES) == "verify"
+    if given and options.verify:
+        options.stale_patience = values.duration(given.pop(0))
     if given:
-        options.verify = _one_of(given.pop(0), REFRESH_MODES) == "verify"
-    for arg in given:
-        options.stale_patience = values.duration(arg)
+        options.stale_ttl = int(values.duration(given.pop(0), maximum=MAX_STALE_TTL))
+    if given:
+        options.stale_recheck = values.duration(given.pop(0), maximum=MAX_RECHECK)
+    if given:
+        raise CorefileError.at(given[0], f"serve_stale: unexpected {given[0].text!r}")
 
 
 def _policy(option: Directive, options: Options) -> None:

@@ -23,6 +23,7 @@ class Kept:
         "kind",
         "lasts",
         "passed",
+        "recheck",
         "refreshing",
         "stored",
     )
@@ -38,6 +39,8 @@ class Kept:
         """Since `first`; for prefetching."""
         self.first = stored
         self.refreshing = False
+        self.recheck = 0.0
+        """Before then nobody asks again, for it has just failed."""
 
     @property
     def octets(self) -> int:

@@ -346,7 +346,8 @@ _TOLD = 512
 """Octets of an unreadable message that are logged."""
 _HANDED_ON = (forwarding.NAME, "cache")
 _THREE = Struct("!3H")
-_COPIED = iana.RD | iana.CD
+_COPIED = iana.RD | iana.CD | iana.AD
+"""Flags of a query that decide flags of its reply."""
 _HEADER = 10
 """Octets of a header after the ID."""
 _TC = iana.TC >> 8

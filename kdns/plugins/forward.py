@@ -33,7 +33,7 @@ MAX_RESOLV_NAMESERVERS = 3
 POLICIES = ("random", "round_robin", "sequential", "fastest")
 PORTS = {"dns": 53, "tls": 853, "https": 443}
 TRANSPORTS: dict[str, Transport] = {"dns": "dns", "tls": "tls", "https": "https"}
-EDE_FILTERED = 17
+EDE_BLOCKED = 15
 
 
 @dataclass(slots=True)
@@ -142,7 +142,7 @@ class ForwardHandler:
             return Reply(
                 Rcode.NOERROR,
                 by=NAME,
-                options=(extended_error(EDE_FILTERED, "private address"),),
+                options=(extended_error(EDE_BLOCKED, "private address"),),
             )
         return reply
 
@@ -154,7 +154,7 @@ def _is_denied(settings: Forward, key: bytes) -> bool:
 def _has_private(reply: Reply) -> bool:
     return any(
         not ip_address(rdata).is_global
-        for rrset in reply.answer
+        for rrset in (*reply.answer, *reply.additional)
         if rrset.rtype in (iana.A, iana.AAAA)
         for rdata in rrset.rdatas
         if len(rdata) in (4, 16)
@@ -311,7 +311,10 @@ def _server(token: Token) -> UpstreamSettings | str:
         rest, slash, path = rest.partition("/")
         path = slash + path if path else "/dns-query"
     elif scheme == "tls":
+        # CoreDNS has the port behind the name: tls://9.9.9.9%dns.example:853.
         rest, _, servername = rest.partition("%")
+        servername, colon, after = servername.partition(":")
+        rest += colon + after if "[" in rest or ":" not in rest else ""
     text, host, port = rest, rest, PORTS[scheme]
     if text.startswith("[") or text.count(":") == 1:
         host, port = values.listen_address(Token(text, token.file, token.line))

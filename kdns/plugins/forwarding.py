@@ -7,7 +7,9 @@
 
 A question in flight is an entry in a table, whoever and however many ask it. A target that fails
 `max_fails` times in a row is left out until it answers a probe; probes begin with a failure and end
-with a reply. Nothing waits longer than DEADLINE, whatever the upstreams do.
+with a reply. Before the first of its time-outs, one that falls silent while many ask it is left out
+for those that answer, and what it owes is asked of them. Nothing waits longer than DEADLINE,
+whatever the upstreams do.
 """
 
 import logging
@@ -48,6 +50,9 @@ HEDGES = 0.1
 must not be asked twice for everything."""
 MAX_HEDGES = 200.0
 """What may be saved up of them."""
+SILENT_QUESTIONS = 8
+SILENT_SECONDS = 0.25
+"""An upstream that was asked so much, and for so long, and has said nothing, may be dead."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -92,9 +97,12 @@ class Target:
         "label",
         "probe_failures",
         "probing",
+        "silent",
+        "since",
         "slow",
         "smooth",
         "tried",
+        "unheard",
     )
 
     def __init__(self, label: str, exchange: UpstreamExchange) -> None:
@@ -102,6 +110,11 @@ class Target:
         self.exchange = exchange
         self.fails = 0
         """Failures since the last reply."""
+        self.silent = False
+        """Whether it is left out for saying nothing."""
+        self.unheard = 0
+        """Questions since the last reply, the first of them at `since`."""
+        self.since = 0.0
         self.probing = False
         self.probe_failures = 0
         self.asked = 0
@@ -115,7 +128,8 @@ class Target:
 
     def answered(self, seconds: float, rcode: int) -> None:
         """It replied."""
-        self.fails = 0
+        self.fails = self.unheard = 0
+        self.silent = False
         histogram = self.durations.get(rcode)
         if histogram is None:
             histogram = self.durations[rcode] = Histogram.of(SECONDS)
@@ -196,7 +210,8 @@ class Forwarding:
         tcp = rules.force_tcp or (tcp and not rules.prefer_udp)
         edns = query.edns
         spoken = 0 if edns is None else 1 + edns.do
-        flags = query.flags & (iana.RD | iana.CD | iana.AD)
+        # AD says that we know the bit (RFC 6840, section 5.7), so that one reply does for all.
+        flags = query.flags & (iana.RD | iana.CD) | iana.AD
         key = (query.key, query.qtype, query.qclass, flags, spoken, tcp)
         flight = self._flights.get(key)
         if flight is not None:
@@ -231,6 +246,9 @@ class Forwarding:
         flight.due = now + target.slow
         flight.targets.append(target)
         target.asked += 1
+        if not target.unheard:
+            target.since = now
+        target.unheard += 1
         seconds = min(self.rules.read_timeout, flight.deadline - now)
         target.exchange.ask(flight.wire, tcp=flight.tcp, timeout=seconds).when_done(
             lambda result: self._judge(flight, target, now, result),
@@ -258,9 +276,12 @@ class Forwarding:
             self._go_on(flight, f"unreadable reply of {target.label}: {error}", now)
             return
         target.answered(now - asked, reply.rcode)
+        if reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
+            # RFC 1035, section 4.1.1: AA is about the name in an answer, and here is none.
+            reply.aa = False
         if reply.rcode in self.rules.failover and flight.waiting and flight.left > 0:
             flight.fallback = reply
-            if self._next(flight, fresh=True) is not None:
+            if self._fresh(flight) is not None:
                 self._go_on(flight, "", now)
                 return
         self._land(flight, reply)
@@ -271,10 +292,8 @@ class Forwarding:
             return
         flight.reason = reason or flight.reason
         if flight.left > 0 and now < flight.deadline:
-            target = self._next(flight)
-            if target is not None:
-                self._try(flight, target, now)
-                return
+            self._try(flight, self._next(flight), now)
+            return
         if not flight.out:
             self._land(flight, flight.fallback)
 
@@ -296,22 +315,47 @@ class Forwarding:
     def _tick(self) -> None:
         """Try again what is overdue, and give up what is out of time."""
         now = self._parts.monotonic()
+        if self.rules.max_fails and len(self.targets) > 1:
+            for target in self.targets:
+                if not target.silent and self._up(target) and _is_silent(target, now):
+                    self._silence(target, now)
         for flight in [flight for flight in self._flights.values() if flight.due <= now]:
             if flight.deadline <= now:
                 self._land(flight, flight.fallback)
                 continue
             flight.due = flight.deadline
-            if flight.left > 0 and self._hedges >= 1:
-                target = self._next(flight, fresh=True) or self._next(flight)
-                if target is not None:
-                    self._hedges -= 1
-                    self.hedged += 1
-                    self._try(flight, target, now)
+            if flight.left <= 0:
+                continue
+            elsewhere = self._fresh(flight)
+            if elsewhere is not None and flight.targets[-1].silent:
+                # Not a second try beside the first: from there nothing will come.
+                self._try(flight, elsewhere, now)
+            elif self._hedges >= 1:
+                self._hedges -= 1
+                self.hedged += 1
+                self._try(flight, elsewhere or self._next(flight), now)
         self._ticking = bool(self._flights)
         if self._ticking:
             self._parts.call_later(TICK, self._tick)
 
+    def _silence(self, target: Target, now: float) -> None:
+        """Leave out what says nothing, and ask others for what it owes."""
+        target.silent = True
+        log.warning(
+            "upstream %s is left out: silent for %.1f s and %d questions",
+            target.label,
+            now - target.since,
+            target.unheard,
+        )
+        for flight in self._flights.values():
+            if flight.targets[-1] is target:
+                flight.due = now
+        self._watch(target)
+
     def _up(self, target: Target) -> bool:
+        return not target.silent and self._unfailed(target)
+
+    def _unfailed(self, target: Target) -> bool:
         most = self.rules.max_fails
         return not most or target.fails < most
 
@@ -337,34 +381,46 @@ class Forwarding:
             if self._up(target):
                 return target
         # All are down, by what we know; knowing may be old, so somebody is asked all the same.
-        return None if self.rules.failfast else targets[rng.randrange(count)]
-
-    def _next(self, flight: Flight, *, fresh: bool = False) -> Target | None:
-        """Where a question goes that was asked already. fresh: only where it was not tried."""
-        tried = flight.targets
-        untried = [target for target in self.targets if target not in tried]
-        for target in untried:
-            if self._up(target):
-                return target
-        if fresh:
+        unfailed = [target for target in targets if self._unfailed(target)]
+        if self.rules.failfast and not unfailed:
             return None
-        again = [target for target in self.targets if self._up(target) and target in tried]
+        return rng.choice(unfailed or targets)
+
+    def _fresh(self, flight: Flight) -> Target | None:
+        """One that is up and was not tried for this question."""
+        for target in self.targets:
+            if target not in flight.targets and self._up(target):
+                return target
+        return None
+
+    def _next(self, flight: Flight) -> Target:
+        """Where a question goes that was asked already."""
+        fresh = self._fresh(flight)
+        if fresh is not None:
+            return fresh
+        tried = flight.targets
+        again = [target for target in self.targets if self._up(target)]
         if again:
             return min(again, key=tried.count)
-        rest = untried or self.targets
-        return rest[self._parts.rng.randrange(len(rest))]
+        untried = [target for target in self.targets if target not in tried]
+        return self._parts.rng.choice(untried or self.targets)
 
     def _failed(self, target: Target) -> None:
         target.fails += 1
         if self.rules.max_fails and target.fails == self.rules.max_fails:
             log.warning("upstream %s is left out: %d failures in a row", target.label, target.fails)
-        if not target.probing and self.rules.max_fails:
+        if self.rules.max_fails:
+            self._watch(target)
+
+    def _watch(self, target: Target) -> None:
+        """Probe it until it answers."""
+        if not target.probing:
             target.probing = True
             self._parts.call_later(self.rules.probe_every, lambda: self._probe(target))
 
     def _probe(self, target: Target) -> None:
         """Any reply will do: it is there."""
-        if not target.fails:
+        if not target.fails and not target.silent:
             target.probing = False
             return
         rules = self.rules
@@ -385,8 +441,8 @@ class Forwarding:
             return
         if not self._up(target):
             log.info("upstream %s answers again", target.label)
-        target.fails = 0
-        target.probing = False
+        target.fails = target.unheard = 0
+        target.silent = target.probing = False
 
     def _busy(self, what: str, most: int) -> Reply:
         return failure(f"{most} {what} already", NAME)
@@ -394,6 +450,12 @@ class Forwarding:
 
 def _round_trip(target: Target) -> float:
     return target.smooth
+
+
+def _is_silent(target: Target, now: float) -> bool:
+    """Whether an upstream has said nothing where it should have."""
+    patience = max(SILENT_SECONDS, 2 * target.slow)
+    return target.unheard >= SILENT_QUESTIONS and now - target.since >= patience
 
 
 def _unanswered(reason: str) -> Reply:

@@ -21,6 +21,8 @@ MIN_UDP_SIZE = 512
 MAX_QUERY_RECORDS = 16
 """Records beside the question that a query may have. An OPT, a TSIG and an IXFR's SOA are three;
 thousands, each owner a chain of pointers, would cost a quarter of a second."""
+MAX_RECORDS = 4096
+"""Records that a reply may have: 64 KiB hold that many of 16 octets."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -219,13 +221,16 @@ def read_response(wire: bytes) -> Response:
         raise WireError("the question is cut off")
     qtype, qclass = _TWO.unpack_from(wire, position)
     position += 4
+    if sum(counts) > MAX_RECORDS:
+        raise WireError(f"{sum(counts)} records; at most {MAX_RECORDS} are read")
+    known: dict[int, bytes] = {}
     sections: list[list[Record]] = []
     edns: Edns | None = None
     extended = 0
     for count in counts:
         records: list[Record] = []
         for _ in range(count):
-            record, position = _read_record(wire, position)
+            record, position = _read_record(wire, position, known)
             if record.rtype == iana.OPT:
                 edns = _read_opt(record.rdata, record.rclass, record.ttl)
                 extended = record.ttl >> 24 << 4
@@ -239,8 +244,8 @@ def read_response(wire: bytes) -> Response:
     )
 
 
-def _read_record(wire: bytes, position: int) -> tuple[Record, int]:
-    owner, position = name.read(wire, position)
+def _read_record(wire: bytes, position: int, known: dict[int, bytes]) -> tuple[Record, int]:
+    owner, position = name.read(wire, position, known)
     if position + 10 > len(wire):
         raise WireError("a record's header is cut off")
     rtype, rclass, ttl, rdlength = _RR_HEAD.unpack_from(wire, position)
@@ -251,7 +256,7 @@ def _read_record(wire: bytes, position: int) -> tuple[Record, int]:
     # RFC 2181, section 8: a TTL with its highest bit set counts as zero. OPT's is no time.
     if rtype != iana.OPT and ttl & 0x80000000:
         ttl = 0
-    return Record(owner, rtype, rclass, ttl, read_rdata(wire, position, end, rtype)), end
+    return Record(owner, rtype, rclass, ttl, read_rdata(wire, position, end, rtype, known)), end
 
 
 _NAMES_IN_RDATA: dict[int, tuple[int, int, int]] = {
@@ -284,10 +289,12 @@ data is opaque. NAPTR's name stands after strings, and is handled on its own.
 _NAPTR = 35
 
 
-def read_rdata(wire: bytes, start: int, end: int, rtype: int) -> bytes:
+def read_rdata(
+    wire: bytes, start: int, end: int, rtype: int, known: dict[int, bytes] | None = None
+) -> bytes:
     """The data of a record with its names uncompressed; opaque data as it stands.
 
-    Raises WireError where the names do not fill the data as the type has it.
+    known: see name.read. Raises WireError where the names do not fill the data as the type has it.
     """
     if rtype == _NAPTR:
         before = _naptr_prefix(wire, start, end)
@@ -300,7 +307,7 @@ def read_rdata(wire: bytes, start: int, end: int, rtype: int) -> bytes:
     position = start + before
     parts = [wire[start:position]]
     for _ in range(names):
-        target, position = name.read(wire, position)
+        target, position = name.read(wire, position, known)
         parts.append(target)
     # Also where a name began or ended beyond the data.
     if end - position != after:

@@ -139,12 +139,14 @@ def is_below(name: bytes, ancestor: bytes) -> bool:
     return position == surplus
 
 
-def read(wire: bytes, position: int) -> tuple[bytes, int]:
+def read(wire: bytes, position: int, known: dict[int, bytes] | None = None) -> tuple[bytes, int]:
     """The name that starts at `position` of a message, pointers followed, and where it ends.
 
     RFC 1035, section 4.1.4: a pointer leads to a *prior* name, so behind the header, and what is
     read there ends before the labels that the pointer closes: a loop cannot exist. Every step is
     bounded while walking, 255 octets and MAX_POINTERS in all, whatever the message repeats.
+    known: the names of this message by where pointers lead to, added to here: whoever reads many
+    follows each pointer once, so that no message costs more than in proportion to its length.
     Raises WireError.
     """
     head = b""
@@ -152,6 +154,8 @@ def read(wire: bytes, position: int) -> tuple[bytes, int]:
     run, behind = position, len(wire)
     # Where the root's zero may stand at the latest.
     last = position + MAX_NAME - 1
+    met: list[tuple[int, int]] = []
+    rest: bytes | None = None
     try:
         while length := wire[position]:
             if length <= MAX_LABEL:
@@ -167,13 +171,23 @@ def read(wire: bytes, position: int) -> tuple[bytes, int]:
                     raise WireError(f"compression pointer at {position} leads to no prior name")
                 end = end or position + 2
                 head += wire[run:position]
+                if known is not None:
+                    rest = known.get(target)
+                    if rest is not None:
+                        if len(head) + len(rest) > MAX_NAME:
+                            raise WireError(f"name longer than {MAX_NAME} octets")
+                        break
+                    met.append((target, len(head)))
                 behind = run
                 run = position = target
                 last = min(behind, target + MAX_NAME - len(head)) - 1
     except IndexError:
         raise WireError("name runs past the end of its message") from None
-    position += 1
-    return head + wire[run:position], end or position
+    name = head + (wire[run : position + 1] if rest is None else rest)
+    if known is not None:
+        for target, before in met:
+            known[target] = name[before:]
+    return name, end or position + 1
 
 
 def reverse(address: bytes) -> bytes:

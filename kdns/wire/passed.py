@@ -19,11 +19,8 @@ from collections.abc import Iterable
 
 from kdns.wire import iana, name
 from kdns.wire.errors import WireError
-from kdns.wire.message import HEADER, Query, Record, read_rdata, read_response
+from kdns.wire.message import HEADER, MAX_RECORDS, Query, Record, read_rdata, read_response
 from kdns.wire.reply import MAX_TCP_SIZE, Carried, Reply, RRset, write_reply
-
-MAX_RECORDS = 4096
-"""Of one reply: 64 KiB hold that many of 16 octets."""
 
 _RR_HEAD = struct.Struct("!HHIH")
 _TTL = struct.Struct("!I")
@@ -207,12 +204,13 @@ def _walk(
     chain = {qkey}
     seen: set[tuple[bytes, int, bytes]] = set()
     ttl_of: dict[tuple[bytes, int], int] = {}
+    known: dict[int, bytes] = {}
     for index in range(sum(counts)):
         if wire[position : position + 2] == _QUESTION:
             position += 2
             owner = qkey
         else:
-            owner, position = name.read(wire, position)
+            owner, position = name.read(wire, position, known)
             owner = owner.lower()
             if owner == qkey and len(owner) > 1:
                 return None
@@ -227,7 +225,7 @@ def _walk(
             if index != sum(counts) - 1 or index < denials or owner != name.ROOT or after != size:
                 return None
             return ttls, position - 1, ttl >> 24 << 4
-        rdata = read_rdata(wire, data, after, rtype)
+        rdata = read_rdata(wire, data, after, rtype, known)
         if index < answers:
             if owner not in chain and not trusted:
                 return None

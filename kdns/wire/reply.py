@@ -202,7 +202,8 @@ def _flags(query: Query, reply: Reply, rcode: int, *, ra: bool) -> int:
         flags |= iana.AA
     if reply.tc:
         flags |= iana.TC
-    if reply.ad:
+    # RFC 6840, sections 5.7 and 5.8: for those who have said that they know the bit.
+    if reply.ad and (query.flags & iana.AD or query.do):
         flags |= iana.AD
     if ra:
         flags |= iana.RA

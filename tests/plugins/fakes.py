@@ -197,7 +197,8 @@ def says(reply: Reply, **flags: bool) -> Callable[[bytes], bytes]:
     def answer(wire: bytes) -> bytes:
         qname, position = name.read(wire, 12)
         qtype = int.from_bytes(wire[position : position + 2], "big")
-        query = Query(qname, qtype, id=int.from_bytes(wire[:2], "big"))
+        ident, asked = int.from_bytes(wire[:2], "big"), int.from_bytes(wire[2:4], "big")
+        query = Query(qname, qtype, id=ident, flags=asked)
         return write_reply(query, reply, limit=65535, **flags)
 
     return answer

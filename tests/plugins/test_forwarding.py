@@ -179,6 +179,66 @@ def test_one_that_answers_in_between_is_not() -> None:
     assert upstreams.asked()[0] == 6
 
 
+def silenced(upstreams: Upstreams, questions: int = 8) -> None:
+    """The first says nothing to so many questions, while the second answers what it gets."""
+    for number in range(questions):
+        upstreams.ask(f"n{number}.example")
+    upstreams.wait(0.62)
+
+
+def test_an_upstream_that_says_nothing_is_left_out_before_its_first_time_out() -> None:
+    upstreams = Upstreams(2)
+    silenced(upstreams)
+    before = upstreams.asked()[0]
+    upstreams.ask("after.example")
+    assert upstreams.asked()[0] == before
+
+
+def test_what_it_owes_is_asked_elsewhere_whatever_second_tries_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(forwarding, "MAX_HEDGES", 0.0)
+    upstreams = Upstreams(2)
+    silenced(upstreams)
+    assert upstreams.asked() == [8, 8]
+    assert upstreams.forwarding.hedged == 0
+
+
+def test_a_few_questions_without_a_reply_say_little() -> None:
+    upstreams = Upstreams(2)
+    silenced(upstreams, 7)
+    upstreams.ask("after.example")
+    assert upstreams.asked()[0] == 8
+
+
+def test_an_only_upstream_is_asked_whatever_it_says() -> None:
+    upstreams = Upstreams(1)
+    silenced(upstreams)
+    upstreams.ask("after.example")
+    assert not upstreams.targets[0].silent
+
+
+def test_a_silent_upstream_that_answers_a_probe_is_back() -> None:
+    upstreams = Upstreams(2)
+    silenced(upstreams)
+    upstreams.wait(0.5)
+    upstreams.answer(0)
+    before = upstreams.asked()[0]
+    upstreams.ask("after.example")
+    assert upstreams.asked()[0] == before + 1
+
+
+def test_silence_is_no_failure_where_failing_fast_is_wanted() -> None:
+    upstreams = Upstreams(2, Rules("sequential", failfast=True))
+    for number in range(16):
+        upstreams.ask(f"n{number}.example")
+    upstreams.wait(1.4)
+    assert [target.silent for target in upstreams.targets] == [True, True]
+    before = sum(upstreams.asked())
+    upstreams.ask("after.example")
+    assert sum(upstreams.asked()) == before + 1
+
+
 def test_max_fails_of_zero_means_never() -> None:
     upstreams = Upstreams(2, Rules("sequential", max_fails=0))
     down(upstreams, 0)

@@ -11,7 +11,7 @@ from kdns.plugins.chain import Outcome, Request
 from kdns.plugins.pending import Pending
 from kdns.wire import iana, name
 from kdns.wire.iana import Rcode
-from kdns.wire.message import Edns
+from kdns.wire.message import Edns, read_response
 from kdns.wire.passed import read_passed
 from kdns.wire.reply import Reply, RRset, write_reply
 from tests.plugins.fakes import FakeParts, addresses, ask, reply_now, settings
@@ -215,13 +215,36 @@ def test_nothing_exists_below_what_does_not_exist_if_so_told() -> None:
     assert len(kept.asked) == 1
     kept.ask("ba.example")
     assert len(kept.asked) == 2
-    kept.wait(31)
+    kept.wait(10)
+    assert kept.ask("longer.a.example").authority == (soa(20, 30),)
+    kept.wait(21)
     kept.ask("x.y.a.example")
     assert len(kept.asked) == 3
     plain = Kept("cache", NXDOMAIN)
     plain.ask("a.example")
     plain.ask("x.a.example")
     assert len(plain.asked) == 2
+
+
+def test_a_denial_of_what_is_below_can_be_read_by_who_asked() -> None:
+    """It was written for a shorter name, and its pointers count from there."""
+    kept = Kept("cache {\nnxdomain_cut\nkeepttl\n}", NXDOMAIN)
+    kept.ask("a.example")
+    kept.wait(10)
+    request = ask("some-longer-name.a.example")
+    wire = write_reply(request.query, reply_now(kept.handler(request)), limit=512)
+    assert read_response(wire).authority[0].owner == name.from_text("example")
+    assert read_response(wire).authority[0].ttl == 30
+
+
+def test_behind_an_alias_it_is_the_target_that_does_not_exist() -> None:
+    """RFC 6604, section 3."""
+    alias = RRset(name.from_text("a.example"), iana.CNAME, 300, (name.from_text("b.example"),))
+    text = "cache {\nnxdomain_cut\n}"
+    kept = Kept(text, Reply(Rcode.NXDOMAIN, (alias,), authority=(soa(9, 9),)))
+    kept.ask("a.example")
+    kept.ask("x.a.example")
+    assert len(kept.asked) == 2
 
 
 @pytest.mark.parametrize(
@@ -401,12 +424,36 @@ def test_only_one_asks_again() -> None:
     assert stale(kept.ask())
     assert stale(kept.ask())
     assert len(kept.held) == 1
-    kept.held[0].resolve(Reply(Rcode.SERVFAIL, by="forward"))
+    kept.held[0].fail(ValueError("odd"))
     assert stale(kept.ask())
     assert len(kept.held) == 2
-    kept.held[1].fail(ValueError("odd"))
-    assert stale(kept.ask())
-    assert len(kept.held) == 3
+
+
+FAILURES = [Reply(Rcode.SERVFAIL), Reply(Rcode.REFUSED), Reply(answer=(address(60),), tc=True)]
+
+
+@pytest.mark.parametrize("mode", ["immediate", "verify 1s"])
+@pytest.mark.parametrize("failure", FAILURES)
+def test_after_a_failure_nobody_asks_again_for_a_time(mode: str, failure: Reply) -> None:
+    """RFC 8767, section 5: a failure recheck timer, 30 seconds."""
+    kept = Kept(f"cache {{\nserve_stale 1h {mode}\n}}", FOUND, failure, failure)
+    kept.ask()
+    kept.wait(61)
+    assert [stale(kept.ask()) for _ in range(3)] == [True] * 3
+    assert len(kept.asked) == 2
+    kept.wait(30)
+    kept.ask()
+    assert len(kept.asked) == 3
+
+
+def test_the_ttl_of_what_is_stale_and_the_time_between_tries_can_be_told() -> None:
+    kept = Kept("cache {\nserve_stale 1h verify 1s 5s 2s\n}", FOUND, Reply(Rcode.SERVFAIL))
+    kept.ask()
+    kept.wait(61)
+    assert kept.ask().answer == (address(5),)
+    kept.wait(2)
+    kept.ask()
+    assert len(kept.asked) == 3
 
 
 def test_a_stale_denial_says_so() -> None:
@@ -507,6 +554,19 @@ def test_what_is_asked_for_often_is_fetched_before_it_ends() -> None:
     assert kept.numbers("coredns_cache_prefetch") == {("dns://:53", ".", ""): 1}
 
 
+def test_what_is_asked_for_often_stays_so_when_it_was_fetched_anew() -> None:
+    kept = Kept("cache {\nprefetch 3 1m 20%\n}", FOUND)
+    kept.ask()
+    for _ in range(3):
+        kept.wait(10)
+        kept.ask()
+    kept.wait(20)
+    kept.ask()
+    kept.wait(50)
+    kept.ask()
+    assert kept.numbers("coredns_cache_prefetch") == {("dns://:53", ".", ""): 2}
+
+
 @pytest.mark.parametrize(("gap", "asked"), [(5, 2), (11, 1)])
 def test_what_is_asked_for_rarely_is_not(gap: float, asked: int) -> None:
     kept = Kept("cache {\nprefetch 3 10s 90%\n}", FOUND)
@@ -598,6 +658,8 @@ def test_hits_and_misses_are_counted_by_kind_hot_ones_too() -> None:
         "cache {\nserve_stale\nprefetch 10\n}",
         "cache {\nserve_stale 1h verify 100ms\nserve_stale_policy prefer_positive\n}",
         "cache {\nserve_stale immediate\n}",
+        "cache {\nserve_stale 1h immediate 30s 30s\n}",
+        "cache {\nserve_stale 1h verify 100ms 30s 5m\n}",
         "cache {\nserve_stale 1h\n}",
     ],
 )
@@ -628,7 +690,9 @@ def test_it_explains_itself() -> None:
         ("cache {\nserve_stale soon\n}", r"^Corefile:3: expected a duration"),
         ("cache {\nserve_stale 1h later\n}", r"^Corefile:3: expected immediate or verify"),
         ("cache {\nserve_stale 1h verify x\n}", r"^Corefile:3: expected a duration"),
-        ("cache {\nserve_stale 1 2 3 4\n}", r"^Corefile:3: serve_stale: expected at most 3"),
+        ("cache {\nserve_stale 1 2 3 4 5 6\n}", r"^Corefile:3: serve_stale: expected at most 5"),
+        ("cache {\nserve_stale 1h immediate 1s 2s 3s\n}", r"^Corefile:3: .*unexpected '3s'"),
+        ("cache {\nserve_stale immediate 1s 6m\n}", r"^Corefile:3: expected a duration from 0s"),
         ("cache {\nserve_stale_policy x\n}", r"^Corefile:3: expected prefer_positive, got 'x'"),
         ("cache {\nservfail 6m\n}", r"^Corefile:3: expected a duration from 0s to 300s"),
         ("cache {\ndisable\n}", r"^Corefile:3: disable: expected at least 1 argument"),

@@ -68,13 +68,13 @@ class Forwarding:
 
 def test_the_question_goes_out_as_it_came() -> None:
     forwarding = Forwarding()
-    flags = iana.RD | iana.CD | iana.AD
-    forwarding.handler(ask("A.Example", iana.MX, flags=flags))
+    forwarding.handler(ask("A.Example", iana.MX, flags=iana.RD | iana.CD))
     (asked,) = forwarding.upstream.asked
     query = read_query(asked.query)
     # In lower case: others may wait for the same reply, and each gets its own letter case.
     assert (query.id, query.qname, query.qtype) == (7, name.from_text("a.example"), iana.MX)
-    assert (query.flags, query.edns) == (flags, None)
+    # AD says that we know the bit (RFC 6840, section 5.7), whoever waits for the reply.
+    assert (query.flags, query.edns) == (iana.RD | iana.CD | iana.AD, None)
 
 
 def test_edns_goes_out_with_our_size_and_without_the_clients_options() -> None:
@@ -148,6 +148,22 @@ def test_the_reply_comes_back_as_it_is() -> None:
     assert reply.additional == FOUND.answer
     assert (reply.rcode, reply.aa, reply.ad, reply.cd) == (Rcode.NOERROR, True, True, True)
     assert reply.by == "forward"
+
+
+@pytest.mark.parametrize(
+    ("rcode", "authoritative"),
+    [
+        (Rcode.NOERROR, True),
+        (Rcode.NXDOMAIN, True),
+        (Rcode.SERVFAIL, False),
+        (Rcode.REFUSED, False),
+    ],
+)
+def test_who_has_no_answer_has_no_authority_over_it(rcode: Rcode, authoritative: bool) -> None:
+    """RFC 1035, section 4.1.1: AA is about the name in the answer."""
+    forwarding = Forwarding()
+    forwarding.upstream.script = [says(Reply(rcode, aa=True))]
+    assert reply_now(forwarding.handler(ask("a.example"))).aa is authoritative
 
 
 def test_no_record_comes_back_twice() -> None:
@@ -275,6 +291,9 @@ def test_a_question_that_fails_within_is_not_counted_for_ever() -> None:
         ("fe80::1%eth0", "[fe80::1%eth0]:53"),
         ("tls://9.9.9.9", "tls://9.9.9.9:853"),
         ("tls://9.9.9.9:8853%dns.example", "tls://9.9.9.9:8853"),
+        ("tls://9.9.9.9%dns.example:8853", "tls://9.9.9.9:8853"),
+        ("tls://2001:db8::1%dns.example", "tls://[2001:db8::1]:853"),
+        ("tls://[2001:db8::1]%dns.example:8853", "tls://[2001:db8::1]:8853"),
         ("https://9.9.9.9/q", "https://9.9.9.9:443/q"),
         ("https://dns.example", "https://dns.example:443/dns-query"),
     ],
@@ -352,8 +371,9 @@ def test_what_is_said_of_connections_holds_for_every_upstream() -> None:
         randomize_case=True,
     )
     assert upstream_of("forward . tls://9.9.9.9 {\ntls ca\n}").ca == "ca"
-    own = upstream_of("forward . tls://9.9.9.9%own.example {\ntls_servername dns.example\n}")
-    assert own.servername == "own.example"
+    for to in ("9.9.9.9%own.example", "9.9.9.9%own.example:8853", "9.9.9.9:8853%own.example"):
+        own = upstream_of(f"forward . tls://{to} {{\ntls_servername dns.example\n}}")
+        assert own.servername == "own.example"
 
 
 def test_what_is_said_of_choosing_is_read() -> None:

@@ -226,6 +226,30 @@ def test_any_bytes_are_a_name_or_a_wire_error(rest: bytes) -> None:
         assert (found, end) == (expected.to_wire(), position + used)
 
 
+@given(
+    st.binary(max_size=60)
+    | st.lists(st.sampled_from(b"\x00\x01a\xc0\x0c\x0e\x10"), max_size=60).map(bytes)
+)
+def test_names_of_one_message_are_the_same_read_together_as_read_alone(rest: bytes) -> None:
+    wire = HEADER + rest
+    known: dict[int, bytes] = {}
+    for position in range(12, len(wire) + 1):
+        try:
+            alone = name.read(wire, position)
+        except WireError:
+            continue
+        assert name.read(wire, position, known) == alone
+    assert all(dns.name.from_wire(wire, at)[0].to_wire() == found for at, found in known.items())
+
+
+def test_a_known_name_counts_towards_the_255_octets_too() -> None:
+    wire = HEADER + b"\x3f" + b"x" * 63 + (b"\x3f" + b"y" * 63) * 2 + b"\x00\xc0\x0c"
+    known: dict[int, bytes] = {}
+    name.read(wire, len(wire) - 2, known)
+    with pytest.raises(WireError, match="longer than 255"):
+        name.read(wire + b"\x3e" + b"z" * 62 + b"\xc0\x0c", len(wire), known)
+
+
 # Addresses: RFC 1035, section 3.5; RFC 3596, section 2.5.
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from kdns.wire import iana, name
 from kdns.wire.errors import WireError
-from kdns.wire.message import Edns, Query
-from kdns.wire.passed import MAX_RECORDS, Passed, read_passed
+from kdns.wire.message import MAX_RECORDS, Edns, Query
+from kdns.wire.passed import Passed, read_passed
 from kdns.wire.reply import Reply, RRset, write_reply
 
 QNAME = "a.example."

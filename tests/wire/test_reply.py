@@ -123,7 +123,9 @@ def test_id_opcode_rd_cd_and_question_come_back_in_their_letter_case(
     kept = iana.OPCODE_MASK | iana.RD | iana.CD
     assert flags & kept == query.flags & kept
     assert flags & iana.QR
-    assert (bool(flags & iana.AA), bool(flags & iana.AD)) == (reply.aa, reply.ad)
+    assert bool(flags & iana.AA) == reply.aa
+    # RFC 6840, section 5.8: AD is for those who have shown that they know it.
+    assert bool(flags & iana.AD) == (reply.ad and (query.do or bool(query.flags & iana.AD)))
     assert bool(flags & iana.RA) == ra
     assert not flags & 0x40, "Z must be zero"
 
