@@ -9,10 +9,10 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types imports unit lock clean perf perf-quick
+.PHONY: help run test lint format types imports unit lock clean image-check perf perf-quick
 
 help: ## say what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/run ## serve the example cluster on 127.0.0.1:1053
 	@printf '%s\n' '' 'Serving examples/shop. In another terminal:' '' \
@@ -42,6 +42,9 @@ unit: $(VENV)/dev ## the tests, and the coverage of the pure packages
 format: $(VENV)/dev ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+image-check: $(VENV)/dev ## as root: every line of the Dockerfile in a fresh Debian, and the result asked
+	$(BIN)/python -m tests.image.stand_in --work /var/tmp/kdns-image
 
 perf: $(VENV)/dev ## measure everything beside the peers: perf.json, perf.html
 	$(BIN)/python -m perf --json perf.json --html perf.html
