@@ -17,11 +17,15 @@ _END = dt.datetime(2120, 1, 1, tzinfo=dt.UTC)
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files: a CA without key identifiers, as old clusters have; and one leaf for both ends."""
+    """PEM files: a CA without key identifiers, as old clusters have; and one leaf for both ends.
+
+    other_ca: one that has signed nothing.
+    """
 
     ca: Path
     cert: Path
     key: Path
+    other_ca: Path
 
     def server_context(self, *, ask_client: bool = False) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -59,9 +63,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     leaf = _certificate("kube-apiserver", key).add_extension(
         x509.SubjectAlternativeName(names), critical=False
     )
-    made = Certificates(folder / "ca.crt", folder / "tls.crt", folder / "tls.key")
+    made = Certificates(*(folder / name for name in ("ca.crt", "tls.crt", "tls.key", "other.crt")))
     pem = serialization.Encoding.PEM
     made.ca.write_bytes(ca.sign(ca_key, hashes.SHA256()).public_bytes(pem))
+    other_key = ec.generate_private_key(ec.SECP256R1())
+    other = _certificate("kubernetes", other_key).add_extension(
+        x509.BasicConstraints(ca=True, path_length=None), critical=True
+    )
+    made.other_ca.write_bytes(other.sign(other_key, hashes.SHA256()).public_bytes(pem))
     made.cert.write_bytes(leaf.sign(ca_key, hashes.SHA256()).public_bytes(pem))
     made.key.write_bytes(
         key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -228,8 +228,32 @@ class Identity(_Struct, frozen=True):
     resource_version: str = ""
 
 
+class Bookmark(_Struct, frozen=True):
+    """The part of a bookmark's `metadata` that says how far it has all been told."""
+
+    resource_version: str = ""
+    annotations: dict[str, str] | None = None
+
+    @property
+    def ends_initial_events(self) -> bool:
+        """Whether it stands where the state ends and the changes begin (`sendInitialEvents`)."""
+        return (self.annotations or {}).get("k8s.io/initial-events-end") == "true"
+
+
 class _Identified(_Struct, frozen=True):
     metadata: Identity
+
+
+class _Bookmarked(_Struct, frozen=True):
+    metadata: Bookmark
+
+
+class IdentityList(_Struct, frozen=True):
+    """One page of a list of which nothing but the identities is read."""
+
+    metadata: ListMeta = ListMeta()
+    items: list[_Identified] | None = None
+    kind: str = ""
 
 
 class _Versioned(_Struct, frozen=True):
@@ -244,6 +268,8 @@ _event = msgspec.json.Decoder(WatchEvent)
 _status = msgspec.json.Decoder(Status)
 _identity = msgspec.json.Decoder(_Identified)
 _versioned = msgspec.json.Decoder(_Versioned)
+_bookmarked = msgspec.json.Decoder(_Bookmarked)
+_identities = msgspec.json.Decoder(IdentityList)
 
 
 def decode_list(body: bytes) -> ObjectList:
@@ -252,6 +278,22 @@ def decode_list(body: bytes) -> ObjectList:
         return _list.decode(body)
     except _UNREADABLE as error:
         raise ObjectError(f"not a list of objects: {error}") from error
+
+
+def decode_identities(body: bytes) -> IdentityList:
+    """One page of a list, for the identities alone. Raises ObjectError when it is not one."""
+    try:
+        return _identities.decode(body)
+    except _UNREADABLE as error:
+        raise ObjectError(f"not a list of objects: {error}") from error
+
+
+def decode_bookmark(raw: bytes | msgspec.Raw) -> Bookmark:
+    """The object of a BOOKMARK. Raises ObjectError when it has no metadata."""
+    try:
+        return _bookmarked.decode(raw).metadata
+    except _UNREADABLE as error:
+        raise ObjectError(f"bookmark without metadata: {error}") from error
 
 
 def decode_event(line: bytes) -> WatchEvent:

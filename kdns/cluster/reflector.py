@@ -6,25 +6,30 @@ on, and a watch that ends goes on from the last one. Only when the server no lon
 history from there (410) is everything listed again. The rules are those of "Efficient detection
 of changes" in the Kubernetes API concepts.
 
+Where the server offers it, the list is streamed: one watch that begins with the state, object by
+object (`sendInitialEvents`), and goes on with the changes after a bookmark that says so. Where it
+does not (400, 422, or a bookmark without that mark), the list comes in pages. When either way
+fails, the other one is tried next: to make progress is better than to insist.
+
 ```text
-             page, more to come                            event, bookmark;
-                 +------+                                  end, loss, 429, 5xx: watch again
-                 |      |                                  from the last version
-                 v      |                                     +------+
-            +---------------+     last page: sweep      +-----v------+--+
-  start --> |    listing    | ------------------------> |   watching    |
-            +---------------+                           +---------------+
-                 ^      | 410 or 400 for                     |
-                 |      | the continue token                 | 410 in any form, 400, ERROR,
-                 +------+                                    | a line that is no event,
-                 ^                                           | two watches without a line
-                 +-------------------------------------------+
+          state, or a page, more to come                    event, bookmark;
+                 +------+                                   end, loss, 429, 5xx: watch again
+                 |      |                                   from the last version
+                 v      |      last page, or                    +------+
+            +---------------+  the mark: sweep            +-----v------+--+
+  start --> |    listing    | ------------------------>   |   watching    |
+            +---------------+                             +---------------+
+                 ^      | 410 or 400 for                       |
+                 |      | the continue token                   | 410 in any form, 400, ERROR,
+                 +------+                                      | a line that is no event,
+                 ^                                             | two watches without a line,
+                 +---------------------------------------------+ an audit that found a fault
 ```
 
 Three things follow from what the sink promises to those who ask it:
 
-- A relist never empties it. Objects are applied as their pages come, and what no page named is
-  swept after the last one.
+- A relist never empties it. Objects are applied as they come, and what was not named is swept
+  at the end.
 - A malformed object costs itself: it is reported, and owns no names, as in a fresh list.
 - A 200 that is no list of ours (a proxy's page, say) is a failure and not an empty cluster.
 
@@ -33,6 +38,8 @@ through one of the `on_...` methods, and waits for as long as the `Pause` it get
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple, Protocol
 from urllib.parse import quote, urlencode
 
@@ -46,14 +53,15 @@ from kdns.cluster.objects import (
     Resource,
     Status,
     WatchEvent,
+    decode_bookmark,
     decode_event,
     decode_identity,
     decode_list,
     decode_object,
-    decode_resource_version,
     decode_status,
 )
 from kdns.cluster.sink import Key, Sink
+from kdns.cluster.versions import Versions
 
 PAGE_LIMIT = 500
 """Objects asked for per page of a list."""
@@ -114,7 +122,9 @@ class Reflector:
 
     `failure` says, in one line, what is wrong at the moment; it is empty when nothing is. It does
     not change while the same thing goes on being wrong. `synced` turns true when the first list
-    has ended, and stays so.
+    has ended, and stays so. `lists` counts the lists that were begun. `versions` is what was told.
+
+    stream: whether to ask for streamed lists.
     """
 
     def __init__(
@@ -125,11 +135,14 @@ class Reflector:
         *,
         label_selector: str = "",
         field_selector: str = "",
+        stream: bool = True,
         on_bad_object: Callable[[str], object] = _ignore,
     ) -> None:
         self.resource = resource
         self.failure = ""
         self.synced = False
+        self.lists = 0
+        self.versions = Versions(resource)
         self._sink = sink
         self._rng = rng
         selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
@@ -137,6 +150,9 @@ class Reflector:
         self._on_bad_object = on_bad_object
         self._version = ""  # empty while listing
         self._continue = ""
+        self._stream = stream
+        self._streaming = stream  # how the present list, or the next one, is asked for
+        self._listing = False  # a list has begun
         self._keys: set[Key] = set()
         self._failures = 0  # in a row
         self._restarts = 0  # lists begun again since a watch last told something
@@ -144,10 +160,21 @@ class Reflector:
         self._heard = False  # the present watch told something
         self._refreshed = False  # credentials were refreshed, and nothing has succeeded since
 
+    @property
+    def version(self) -> str:
+        """The resourceVersion up to which everything has been told; empty while listing."""
+        return self._version
+
+    @property
+    def streams(self) -> bool:
+        """Whether the server streams lists, as far as we know."""
+        return self._stream
+
     def next_request(self) -> ListRequest | WatchRequest:
         """What to ask the server now."""
-        if not self._version:
-            return ListRequest(self._target({"limit": str(PAGE_LIMIT), "continue": self._continue}))
+        if not self._version and not self._streaming:
+            query = {"limit": str(PAGE_LIMIT), "continue": self._continue}
+            return ListRequest(self.target(query))
         timeout = self._rng.randint(*WATCH_SECONDS)
         query = {
             "watch": "true",
@@ -155,7 +182,20 @@ class Reflector:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(timeout),
         }
-        return WatchRequest(self._target(query), timeout)
+        if not self._version:
+            # Streamed lists, meta/v1 ListOptions: without a version, as fresh as a quorum has it.
+            query |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
+        return WatchRequest(self.target(query), timeout)
+
+    def target(self, query: dict[str, str]) -> str:
+        """Path and query of a request for what is followed; empty values are left out."""
+        given = {name: text for name, text in query.items() if text} | self._selectors
+        return f"{self.resource.path}?{urlencode(given, quote_via=quote, safe='')}"
+
+    def relist(self) -> None:
+        """List from the beginning: something is wrong that no watch has told of."""
+        self._version = self._continue = ""
+        self._forget_list()
 
     def on_page(self, body: bytes) -> Pause:
         """The server answered a list with 200 and `body`."""
@@ -166,6 +206,7 @@ class Reflector:
         # Every field of a list is optional to the decoder: `{}` would read as an empty cluster.
         if page.kind != f"{self.resource.kind}List" or not page.metadata.resource_version:
             return self._fail(f"expected a {self.resource.kind}List, got {page.kind or 'none'}")
+        self._begin_list()
         for raw in page.items or ():
             self._list_object(raw)
         self._succeed()
@@ -178,6 +219,9 @@ class Reflector:
     def on_watch_start(self) -> None:
         """The server answered a watch with 200: the credentials and the rights are good."""
         self._heard = False
+        if not self._version:
+            self._forget_list()
+            self._begin_list()
         self._succeed()
 
     def on_watch_line(self, line: bytes) -> Pause | None:
@@ -186,6 +230,8 @@ class Reflector:
             event = decode_event(line)
             if event.type is EventType.ERROR:
                 return self._on_error(decode_status(bytes(event.object)))
+            if not self._version:
+                return self._on_initial(event)
             self._on_event(event)
         except ObjectError as error:
             return self._restart(str(error))
@@ -202,6 +248,8 @@ class Reflector:
         a version from a future that is no more (etcd restored from a backup): the server accepts
         it and says nothing for ever. So the second is followed by a list.
         """
+        if not self._version:
+            return self._fail("the stream ended before all was told")
         if self._heard:
             return GO_ON
         self._silent += 1
@@ -214,30 +262,42 @@ class Reflector:
     def on_status(self, code: int, body: bytes, headers: Mapping[str, str]) -> Pause:
         """The server answered with a status other than 200.
 
-        `headers` is asked for `Retry-After` only.
+        `headers` is asked for `Retry-After` and `Date` only.
         """
         status = decode_status(body)
         said = status.message or status.reason or "no reason given"
         if code == 401:
             return self._on_unauthorized(said)
+        if code in (400, 422) and self._streaming and not self._version:
+            # What validation says where the feature is off, or not known yet.
+            return self._do_not_stream()
         # 400 blames what the server itself gave us earlier, a token or a version: let go of it.
         if code == 410 or (code == 400 and (self._continue or self._version)):
             return self._restart(f"HTTP {code}: {said}")
         if code == 403:
-            return self._fail(f"forbidden: {said}; {self._missing_rule()}")
+            return self._on_forbidden(said)
         if code == 404:
             where = self.resource.api_version
             return self._fail(f"not served by this API server in {where}: {said}")
-        pause = self._fail(f"HTTP {code}: {said}")
-        return pause._replace(delay=max(pause.delay, _retry_after(headers)))
+        # A list in pages costs a server that has too much to do more than a stream.
+        pause = self._fail(f"HTTP {code}: {said}", insist=code == 429)
+        return pause._replace(delay=max(pause.delay, retry_after(headers)))
 
     def on_connection_lost(self, reason: str) -> Pause:
         """No answer came, or it broke off. `reason` in one line, without what differs each time."""
         return self._fail(reason)
 
-    def _target(self, query: dict[str, str]) -> str:
-        given = {name: text for name, text in query.items() if text} | self._selectors
-        return f"{self.resource.path}?{urlencode(given, quote_via=quote, safe='')}"
+    def _begin_list(self) -> None:
+        if not self._listing:
+            self._listing = True
+            self.lists += 1
+            self.versions.begin()
+
+    def _forget_list(self) -> None:
+        """Of a list that did not come to its end, nothing that it named counts."""
+        self._listing = False
+        self._keys = set()
+        self.versions.settle()
 
     def _list_object(self, raw: msgspec.Raw) -> None:
         try:
@@ -245,24 +305,57 @@ class Reflector:
         except ObjectError as error:
             # Not among the keys: the sweep ends what it had, as if it had never been.
             self._on_bad_object(str(error))
+            with suppress(ObjectError):
+                meta = decode_identity(raw)
+                self.versions.put(_key(meta), meta.resource_version)
             return
-        self._keys.add(_key(obj.metadata))
+        key = _key(obj.metadata)
+        self._keys.add(key)
+        self.versions.put(key, obj.metadata.resource_version)
         self._sink.apply(self.resource, obj)
 
     def _end_list(self, version: str) -> None:
         self._version = version
         self._sink.sweep(self.resource, self._keys)
+        self.versions.sweep()
         self._keys = set()
+        self._listing = False
+        self._streaming = self._stream
         self._silent = 0
         self.synced = True
+
+    def _on_initial(self, event: WatchEvent) -> Pause | None:
+        """One line of a streamed list. Raises ObjectError when the stream is of no use."""
+        if event.type is EventType.BOOKMARK:
+            bookmark = decode_bookmark(event.object)
+            if not bookmark.ends_initial_events or not bookmark.resource_version:
+                # A server that knows neither the parameters nor that it does not know them.
+                return self._do_not_stream()
+            self._end_list(bookmark.resource_version)
+            self._heard = True
+            self._failures = 0
+        elif event.type is EventType.DELETED:
+            key = _key(decode_identity(event.object))
+            self._keys.discard(key)
+            self.versions.remove(key)
+            self._sink.remove(self.resource, key)
+        else:
+            self._list_object(event.object)
+        return None
+
+    def _do_not_stream(self) -> Pause:
+        self._stream = self._streaming = False
+        self._forget_list()
+        return GO_ON
 
     def _on_event(self, event: WatchEvent) -> None:
         """Raises ObjectError when only a list can tell what happened."""
         if event.type is EventType.BOOKMARK:
-            self._advance(decode_resource_version(event.object))
+            self._advance(decode_bookmark(event.object).resource_version)
         elif event.type is EventType.DELETED:
             # The object is its last state: whatever is wrong with the rest of it is over.
             meta = decode_identity(event.object)
+            self.versions.remove(_key(meta))
             self._sink.remove(self.resource, _key(meta))
             self._advance(meta.resource_version)
         else:
@@ -274,9 +367,12 @@ class Reflector:
         except ObjectError as error:
             # What a fresh list would give: an object that cannot be read owns no names.
             self._on_bad_object(str(error))
-            self._sink.remove(self.resource, _key(decode_identity(raw)))
-            self._advance(decode_resource_version(raw))
+            meta = decode_identity(raw)
+            self.versions.put(_key(meta), meta.resource_version)
+            self._sink.remove(self.resource, _key(meta))
+            self._advance(meta.resource_version)
             return
+        self.versions.put(_key(obj.metadata), obj.metadata.resource_version)
         self._sink.apply(self.resource, obj)
         self._advance(obj.metadata.resource_version)
 
@@ -295,20 +391,33 @@ class Reflector:
         self._refreshed = True
         return Pause(refresh=True)
 
+    def _on_forbidden(self, said: str) -> Pause:
+        # List and watch are refused in words of their own, and we may try them in turn: as long
+        # as it is forbidden, it is one and the same trouble.
+        before = self.failure if ": forbidden: " in self.failure else ""
+        pause = self._fail(f"forbidden: {said}; {self._missing_rule()}")
+        self.failure = before or self.failure
+        return pause
+
     def _restart(self, reason: str) -> Pause:
         """List from the beginning: at once, but with back-off when the last time did not help."""
         verb = self._verb
-        self._version = self._continue = ""
-        self._keys = set()
+        if not self._version:
+            self._streaming = self._stream and not self._streaming
+        self.relist()
         self._restarts += 1
         if self._restarts == 1:
             return GO_ON
         self.failure = f"{verb} {self.resource.value}: {reason}"
         return Pause(full_jitter(self._restarts - 1, self._rng))
 
-    def _fail(self, reason: str) -> Pause:
+    def _fail(self, reason: str, *, insist: bool = False) -> Pause:
         self._failures += 1
         self.failure = f"{self._verb} {self.resource.value}: {reason}"
+        if not self._version and not self._continue:
+            self._forget_list()
+            if not insist:
+                self._streaming = self._stream and not self._streaming
         return Pause(full_jitter(self._failures, self._rng))
 
     def _succeed(self) -> None:
@@ -330,7 +439,17 @@ def _key(meta: Meta | Identity) -> Key:
     return meta.namespace, meta.name
 
 
-def _retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds; 0 when absent or a date, which the API server never sends (RFC 9110, 10.2.3)."""
+def retry_after(headers: Mapping[str, str]) -> float:
+    """The seconds that Retry-After asks for, within reason; 0 when it says nothing of use.
+
+    RFC 9110, section 10.2.3: a number of seconds, or a date. Of a date we take the distance from
+    the Date of the same answer, so that it does not matter what our clock says.
+    """
     value = headers.get("Retry-After", "").strip()
-    return min(float(value), RETRY_AFTER_CAP) if value.isascii() and value.isdigit() else 0.0
+    if value.isascii() and value.isdigit():
+        return min(float(value), RETRY_AFTER_CAP)
+    try:
+        until, now = parsedate_to_datetime(value), parsedate_to_datetime(headers.get("Date", ""))
+        return min(max((until - now).total_seconds(), 0.0), RETRY_AFTER_CAP)
+    except (TypeError, ValueError):  # no date; or one of the two without a zone
+        return 0.0

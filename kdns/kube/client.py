@@ -1,7 +1,7 @@
 """The shell around reflectors asks the API server what they want asked, and tells them the answer.
 
-It knows HTTP, TLS and time-outs, and decides nothing: what to ask next, what an answer means and
-how long to wait is the reflector's business.
+It knows HTTP, TLS, addresses and time-outs, and decides nothing: what to ask next, what an answer
+means and how long to wait is the reflector's business, and what is wrong is the audit's.
 """
 
 import asyncio
@@ -9,15 +9,16 @@ import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import NoReturn, Self
 
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector
 
+from kdns.cluster.audit import ACCEPT, Audit, Verdict
 from kdns.cluster.errors import ObjectError
 from kdns.cluster.lines import LineSplitter
 from kdns.cluster.objects import Resource
-from kdns.cluster.reflector import ListRequest, Pause, Reflector, WatchRequest
+from kdns.cluster.reflector import GO_ON, Pause, Reflector, WatchRequest
 from kdns.kube.credentials import Connection, CredentialsError, reason
 
 MAX_LINE = 16 << 20
@@ -30,9 +31,25 @@ WATCH_SILENCE_SECONDS = 150.0
 """A healthy server sends a bookmark about every minute; a watch that is silent for longer than two
 of them, though nothing has closed it, is left for a new one."""
 
+AUDIT_PAUSE = 0.5
+"""Seconds between two pages of an audit: it is to cost little, and has time."""
+AUDIT_PATIENCE = 90.0
+"""Seconds in which a watch must have come as far as the list of an audit: a bookmark is due every
+minute."""
+
 log = logging.getLogger("kdns.kube")
 
 _Answer = AbstractAsyncContextManager[ClientResponse]
+
+
+class _Follower:
+    """One reflector, and what is going on about it."""
+
+    def __init__(self) -> None:
+        self.told = asyncio.Event()
+        """Set whenever the server has told something."""
+        self.leave: asyncio.Timeout | None = None
+        """The present watch, to be left at once by rescheduling."""
 
 
 class ApiClient:
@@ -42,7 +59,11 @@ class ApiClient:
     `sleep` waits for a number of seconds; `max_line` and `max_page` bound, in bytes, what is read
     of one watch line and of one page of a list; `silence` is how long, in seconds, a watch may say
     nothing. `heard` has, by resource, when the server last proved that it tells us of it, by the
-    clock `monotonic`: a page, an event or a bookmark.
+    clock `monotonic`: a page, an event or a bookmark. `patience` is how long, in seconds, an audit
+    waits for a watch to come as far as its list.
+
+    Of several addresses one is asked until it fails, and then the next one; as long as there is one
+    that has not failed yet, at once.
     """
 
     def __init__(
@@ -53,10 +74,16 @@ class ApiClient:
         max_line: int = MAX_LINE,
         max_page: int = MAX_PAGE,
         silence: float = WATCH_SILENCE_SECONDS,
+        patience: float = AUDIT_PATIENCE,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.heard: dict[Resource, float] = {}
         self._silence = silence
+        self._patience = patience
+        self._followers: dict[Resource, _Follower] = {}
+        self._auditing = asyncio.Lock()
+        self._turn = 0
+        self._failed = 0  # addresses that failed since one last answered
         self._monotonic = monotonic
         self.failures: dict[Resource, str] = {}
         self._connection = connection
@@ -66,7 +93,7 @@ class ApiClient:
         # The limit is the number of reflectors, which the caller bounds; a watch holds its own.
         self._session = ClientSession(
             connector=TCPConnector(limit=0),
-            headers={"Accept": "application/json", "User-Agent": "kdns"},
+            headers={"User-Agent": "kdns"},
             # Compressing costs the server more than a local network does.
             skip_auto_headers=("Accept-Encoding",),
         )
@@ -77,8 +104,14 @@ class ApiClient:
     async def __aexit__(self, *_exc: object) -> None:
         await self._session.close()
 
+    @property
+    def server(self) -> str:
+        """The address that is asked now."""
+        return self._connection.servers[self._turn]
+
     async def run(self, reflector: Reflector) -> NoReturn:
         """Keep the reflector's sink up to date until cancelled."""
+        self._followers[reflector.resource] = _Follower()
         rejected: str | None = None
         while True:
             try:
@@ -92,29 +125,102 @@ class ApiClient:
             if pause.delay:
                 await self._sleep(pause.delay)
 
+    async def audit(self, reflector: Reflector) -> Verdict | None:
+        """Compare what was told with what the server has, and have a fault healed by a list.
+
+        None when there is no telling: while listing, or when the server fails meanwhile.
+        """
+        async with self._auditing:  # one resource at a time, so that the cost is bounded
+            if not reflector.version:
+                return None
+            lists, audit = reflector.lists, Audit(reflector.resource, reflector.versions)
+            try:
+                listed = await self._compare(reflector, audit)
+                if listed and not audit.is_clean:
+                    await self._wait_for(reflector, audit)
+            except (ClientError, OSError, ObjectError, CredentialsError) as error:
+                log.info("audit of %s: %s", reflector.resource.value, reason(error))
+                listed = False
+            if not reflector.version or reflector.lists != lists:
+                return None  # everything is being compared anyway
+            if not listed:
+                audit.abandon()
+                return None
+            verdict = audit.verdict()
+            if verdict.faults:
+                self._heal(reflector, verdict)
+            return verdict
+
+    async def _compare(self, reflector: Reflector, audit: Audit) -> bool:
+        """Whether the audit saw all pages."""
+        while True:
+            authorization = await self._connection.authorization(None)
+            target = self.server + reflector.target(audit.query)
+            async with self._get(target, authorization, LIST_SILENCE_SECONDS, ACCEPT) as response:
+                if response.status != 200:
+                    log.info("audit of %s: HTTP %d", reflector.resource.value, response.status)
+                    return False
+                if not audit.on_page(await _read(response, self._max_page)):
+                    return True
+            await self._sleep(AUDIT_PAUSE)
+
+    async def _wait_for(self, reflector: Reflector, audit: Audit) -> None:
+        """Until the watch is as far as the audit's list, or has had its time."""
+        follower = self._followers[reflector.resource]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience):
+                while reflector.version and not audit.is_passed(reflector.version):
+                    follower.told.clear()
+                    await follower.told.wait()
+
+    def _heal(self, reflector: Reflector, verdict: Verdict) -> None:
+        log.error("audit of %s: %s; listing again", reflector.resource.value, verdict)
+        reflector.relist()
+        leave = self._followers[reflector.resource].leave
+        if leave is not None:
+            leave.reschedule(0)
+
     async def _exchange(self, reflector: Reflector, authorization: str) -> Pause:
-        request = reflector.next_request()
+        request, server = reflector.next_request(), self.server
+        watches = isinstance(request, WatchRequest)
+        silence = self._silence if watches else LIST_SILENCE_SECONDS
         try:
-            async with self._get(request, authorization) as response:
+            async with self._get(server + request.target, authorization, silence) as response:
+                if response.status >= 500:
+                    return self._turn_from(server, await self._refused(reflector, response))
+                self._failed = 0
                 if response.status != 200:
                     return await self._refused(reflector, response)
-                if isinstance(request, ListRequest):
-                    pause = reflector.on_page(await _read(response, self._max_page))
-                    self._hear(reflector)
-                    return pause
-                return await self._watch(reflector, response)
+                if watches:
+                    return await self._watch(reflector, response)
+                pause = reflector.on_page(await _read(response, self._max_page))
+                self._hear(reflector)
+                return pause
         except TimeoutError:
-            return reflector.on_connection_lost(f"{self._connection.server} does not answer")
+            why = f"{server} does not answer"
         except (ClientError, OSError, ObjectError) as error:
-            return reflector.on_connection_lost(f"{self._connection.server}: {reason(error)}")
+            why = f"{server}: {reason(error)}"
+        return self._turn_from(server, reflector.on_connection_lost(why))
 
-    def _get(self, request: ListRequest | WatchRequest, authorization: str) -> _Answer:
-        silence = LIST_SILENCE_SECONDS
-        if isinstance(request, WatchRequest):
-            silence = self._silence
+    def _turn_from(self, server: str, pause: Pause) -> Pause:
+        """Ask another address from now on, if there is one; at once, if it has not failed too."""
+        servers = self._connection.servers
+        if server == self.server:  # else another reflector has turned already
+            self._turn = (self._turn + 1) % len(servers)
+            self._failed += 1
+        return GO_ON if self._failed < len(servers) else pause
+
+    def _get(
+        self, url: str, authorization: str, silence: float, accept: str = "application/json"
+    ) -> _Answer:
+        """GET. silence: seconds that may pass without a sign of the server."""
+        self._connection.renew()
+        headers = {"Accept": accept}
+        if authorization:
+            headers["Authorization"] = authorization
         return self._session.get(
-            self._connection.server + request.target,
-            headers={"Authorization": authorization} if authorization else {},
+            url,
+            headers=headers,
             timeout=ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence),
             allow_redirects=False,
             ssl=self._connection.ssl or True,
@@ -130,17 +236,29 @@ class ApiClient:
         _keep_alive(response)
         reflector.on_watch_start()
         self._note(reflector)
-        lines = LineSplitter(self._max_line)
+        follower = self._followers[reflector.resource]
         try:
-            async for chunk in response.content.iter_any():
-                for line in lines.feed(chunk):
-                    pause = reflector.on_watch_line(line)
-                    if pause is not None:
-                        return pause
-                self._hear(reflector)
+            async with asyncio.timeout(None) as follower.leave:
+                return await self._read_watch(reflector, response, follower)
         except TimeoutError:
+            if follower.leave is not None and follower.leave.expired():
+                return GO_ON  # the reflector knows what to ask
             log.info("%s: the watch was silent for too long", reflector.resource.value)
             return reflector.on_watch_end()
+        finally:
+            follower.leave = None
+
+    async def _read_watch(
+        self, reflector: Reflector, response: ClientResponse, follower: _Follower
+    ) -> Pause:
+        lines = LineSplitter(self._max_line)
+        async for chunk in response.content.iter_any():
+            for line in lines.feed(chunk):
+                pause = reflector.on_watch_line(line)
+                if pause is not None:
+                    return pause
+            self._hear(reflector)
+            follower.told.set()
         if lines.unfinished:
             return reflector.on_connection_lost("the watch broke off within a line")
         return reflector.on_watch_end()

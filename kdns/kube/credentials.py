@@ -5,6 +5,7 @@ account of the pod we run in, an explicit endpoint with certificate files, and a
 (`kdns.kube.kubeconfig`).
 """
 
+import logging
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,6 +14,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+log = logging.getLogger("kdns.kube")
+
 TOKEN_LIFE = 60.0
 """Seconds for which a token is used before its file is read again; the kubelet rotates it."""
 
@@ -39,7 +42,9 @@ class Connection:
     """One API server and our credentials for it.
 
     `server` is a URL without a trailing slash; `ssl` is None for http. `server_hostname` is the
-    name its certificate must show, when that is not the URL's; `proxy` is a URL, or empty.
+    name its certificate must show, when that is not the URL's; `proxy` is a URL, or empty. `others`
+    are further URLs of the same API, to be asked when the first one fails. `files` are what `ssl`
+    was made of, where somebody else may change them.
 
     `authorization` may replace `ssl` when the credentials are a certificate: what was connected
     under the old context is not to be used again.
@@ -50,6 +55,18 @@ class Connection:
     authorization: Authorization = anonymous
     server_hostname: str = ""
     proxy: str = ""
+    others: tuple[str, ...] = ()
+    files: "TlsFiles | None" = None
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """All URLs, in the order in which they are tried."""
+        return (self.server, *self.others)
+
+    def renew(self) -> None:
+        """Have `ssl` be what the files say, if they have changed; connections live on."""
+        if self.files is not None and (fresh := self.files.changed()) is not None:
+            self.ssl = fresh
 
 
 def in_cluster(
@@ -71,16 +88,61 @@ def in_cluster(
         )
     token = TokenFile(root / "token", clock)
     token.read()
-    context = tls_context(ca=str(root / "ca.crt"))
-    return Connection(f"https://{f'[{host}]' if ':' in host else host}:{port}", context, token)
+    files = TlsFiles(ca=str(root / "ca.crt"))
+    url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
+    return Connection(url, files.context, token, files=files)
 
 
-def endpoint(url: str, cert: str = "", key: str = "", ca: str = "") -> Connection:
-    """The connection to an explicit URL, with PEM files where given. Raises CredentialsError."""
-    if not _is_http(url):
-        raise CredentialsError(f"endpoint {url!r}: expected http://HOST[:PORT] or https://...")
-    secure = url.lower().startswith("https:")
-    return Connection(url.rstrip("/"), tls_context(ca, cert, key) if secure else None)
+def endpoint(
+    url: str, cert: str = "", key: str = "", ca: str = "", *, others: tuple[str, ...] = ()
+) -> Connection:
+    """The connection to an explicit URL, with PEM files where given. Raises CredentialsError.
+
+    others: further URLs of the same API.
+    """
+    urls = (url, *others)
+    for each in urls:
+        if not _is_http(each):
+            raise CredentialsError(f"endpoint {each!r}: expected http://HOST[:PORT] or https://...")
+    bare = tuple(each.rstrip("/") for each in urls)
+    if not any(each.lower().startswith("https:") for each in urls):
+        return Connection(bare[0], others=bare[1:])
+    files = TlsFiles(ca, cert, key)
+    return Connection(bare[0], files.context, others=bare[1:], files=files)
+
+
+class TlsFiles:
+    """A client context from PEM files that somebody else rotates: cert-manager, the kubelet.
+
+    Raises CredentialsError where they cannot be used.
+    """
+
+    def __init__(self, ca: str = "", cert: str = "", key: str = "", *, verify: bool = True) -> None:
+        self._names = (ca, cert, key)
+        self._verify = verify
+        self._seen = self._state()
+        self.context = tls_context(*self._names, verify=verify)
+
+    def changed(self) -> ssl.SSLContext | None:
+        """A new context when the files have changed since the last call, and are of use."""
+        state = self._state()
+        if state == self._seen:
+            return None
+        self._seen = state
+        try:
+            self.context = tls_context(*self._names, verify=self._verify)
+        except CredentialsError as error:
+            # Caught half written, they will change again; what was read once is still good.
+            log.warning("%s; going on with what it held before", error)
+            return None
+        log.info("the certificates for the API server have changed: %s", self)
+        return self.context
+
+    def __str__(self) -> str:
+        return ", ".join(filter(None, self._names))
+
+    def _state(self) -> tuple[tuple[int, int, int] | None, ...]:
+        return tuple(_identity(name) for name in self._names if name)
 
 
 class TokenFile:
@@ -146,6 +208,15 @@ def tls_context(
     if cert or key:
         _show(context, cert, key)
     return context
+
+
+def _identity(name: str) -> tuple[int, int, int] | None:
+    """What changes when a file does, behind whatever links; None where there is none."""
+    try:
+        found = Path(name).stat()
+    except OSError:
+        return None
+    return (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 def _show(context: ssl.SSLContext, cert: str, key: str) -> None:

@@ -9,7 +9,6 @@ they are taken away again, so that whoever imports `kubernetes` afterwards gets 
 import asyncio
 import importlib
 import importlib.util
-import ssl
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,8 +22,8 @@ from typing import Protocol, TypedDict, cast
 from kdns.kube.credentials import (
     Connection,
     CredentialsError,
+    TlsFiles,
     reason,
-    tls_context,
 )
 
 _DEFAULT = "~/.kube/config"
@@ -100,9 +99,11 @@ async def kubeconfig(
     paths = file or (environ or {}).get("KUBECONFIG") or _DEFAULT
     source = _Source(paths, context)
     settings = await source.load()
+    files = source.tls(settings)
     connection = Connection(
         settings.host,
-        source.tls(settings),
+        files.context if files else None,
+        files=files,
         server_hostname=settings.tls_server_name or "",
         proxy=settings.proxy or "",
     )
@@ -123,7 +124,9 @@ class _Session:
         async with self._loading:  # whoever waited here finds what the first one loaded
             if rejected == self._settings.authorization:
                 self._settings = await self._source.load()
-                self._connection.ssl = self._source.tls(self._settings)
+                files = self._source.tls(self._settings)
+                self._connection.files = files
+                self._connection.ssl = files.context if files else None
         return self._settings.authorization
 
 
@@ -147,13 +150,13 @@ class _Source:
             _check(settings, _user(config, loader))
         return settings
 
-    def tls(self, settings: _Settings) -> ssl.SSLContext | None:
-        """The context for https. Raises CredentialsError."""
+    def tls(self, settings: _Settings) -> TlsFiles | None:
+        """The files of the context for https. Raises CredentialsError."""
         if not settings.host.startswith("https://"):
             return None
         files = (settings.ssl_ca_cert or "", settings.cert_file or "", settings.key_file or "")
         with self.named():
-            return tls_context(*files, verify=settings.verify_ssl)
+            return TlsFiles(*files, verify=settings.verify_ssl)
 
     @contextmanager
     def named(self) -> Iterator[None]:

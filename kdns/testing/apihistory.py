@@ -209,6 +209,12 @@ def store(resource: Resource, obj: Json, version: int, before: Stored | None) ->
     return Stored(key, version, body, metadata.get("labels") or {}, _fields(resource, obj))
 
 
+def metadata_alone(body: bytes) -> bytes:
+    """An item of a PartialObjectMetadataList."""
+    kind: Json = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
+    return msgspec.json.encode(kind | {"metadata": msgspec.json.decode(body)["metadata"]})
+
+
 def _fields(resource: Resource, obj: Json) -> dict[str, str]:
     found: dict[str, str] = {}
     for path in FIELDS[resource]:

@@ -8,6 +8,7 @@ Python, and it fails when told to:
         ...                              # point a client at api.url
         await api.watching("services")   # until it watches
         api.compact()                    # what it knows is now too old
+        api.mute()                       # and it will hear no more of it
 
 What it says to whom is `kdns.testing.apistore`; this is the HTTP around it.
 """
@@ -18,10 +19,11 @@ import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import msgspec
 from aiohttp import web
+from msgspec import structs
 
 from kdns.cluster.objects import Resource
 from kdns.testing.apihistory import ApiError, Json
@@ -63,6 +65,11 @@ class _Refusal(NamedTuple):
     code: int
     headers: dict[str, str]
 
+    def reply(self) -> web.Response:
+        """What is said."""
+        body = ApiError(self.code, "", "refused, as the test asked").body
+        return _json(body, self.code, _FLOW | self.headers)
+
 
 class _Feed:
     """One watch on its way to one client."""
@@ -72,7 +79,9 @@ class _Feed:
         self._awake = asyncio.Event()
         self._awake.set()
         self._bookmark = False
+        self._raw = b""
         self.ended = False
+        self.muted = False
 
     async def take(self) -> bytes:
         """What to send next, once there is something; empty when the end came first."""
@@ -83,8 +92,15 @@ class _Feed:
         except ApiError as error:
             self.ended = True
             return error.line
+        if self.muted:
+            return b""
         due, self._bookmark = self._bookmark, False
-        return lines + self._watch.bookmark() if due else lines
+        raw, self._raw = self._raw, b""
+        return lines + (self._watch.bookmark() if due else b"") + raw
+
+    def skip(self) -> None:
+        """Never tell of what is new."""
+        self._watch.skip()
 
     def gather(self) -> None:
         """Take what is new before it is forgotten."""
@@ -96,9 +112,10 @@ class _Feed:
         """Whether there may be something to send."""
         return self._awake.is_set()
 
-    def wake(self, *, bookmark: bool = False, end: bool = False) -> None:
-        """Have it look for what is new; then tell a bookmark, then end."""
+    def wake(self, *, bookmark: bool = False, raw: bytes = b"", end: bool = False) -> None:
+        """Have it look for what is new; then tell a bookmark, then send `raw`, then end."""
         self._bookmark |= bookmark
+        self._raw += raw
         self.ended |= end
         self._awake.set()
 
@@ -108,7 +125,10 @@ class ApiServer:
 
     `tokens` are the bearer tokens that are let in, all when empty; change the set at any time.
     `history` is how many changes of a resource can be watched. `sleep` waits for the seconds of a
-    watch's timeoutSeconds.
+    watch's timeoutSeconds. `port` is where it listens, anywhere when 0.
+
+    `streams` is what it makes of `sendInitialEvents`: it knows it, refuses it as a server does
+    whose feature gate is off, or ignores it as old ones do.
     """
 
     def __init__(
@@ -118,6 +138,8 @@ class ApiServer:
         tokens: Iterable[str] = (),
         history: int = HISTORY,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        streams: Literal["known", "refused", "ignored"] = "known",
+        port: int = 0,
     ) -> None:
         self.url = ""
         """http(s)://127.0.0.1:PORT, once it is entered."""
@@ -127,21 +149,42 @@ class ApiServer:
         self._tls = tls
         self._sleep = sleep
         self._forbidden: set[str] = set()
+        self.streams = streams
+        self._port = port
         self._refusals: deque[_Refusal] = deque()
+        self._refusal: _Refusal | None = None
         self._feeds: dict[Resource, set[_Feed]] = {resource: set() for resource in Resource}
+        self._muted: list[_Feed] = []
         self._opened = asyncio.Event()
         self._server = web.Server(self._handle, handler_cancellation=True)
         self._runner = web.ServerRunner(self._server)
 
     async def __aenter__(self) -> Self:
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls).start()
-        port = self._runner.addresses[0][1]
-        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{port}"
+        await self.start()
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         self.close_watches()
+        await self._close()
+
+    async def start(self) -> None:
+        """Listen; after `stop`, on the same port and with the same objects."""
+        self._server = web.Server(self._handle, handler_cancellation=True)
+        self._runner = web.ServerRunner(self._server)
+        await self._runner.setup()
+        site = web.TCPSite(
+            self._runner, "127.0.0.1", self._port, ssl_context=self._tls, reuse_address=True
+        )
+        await site.start()
+        self._port = int(self._runner.addresses[0][1])
+        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
+
+    async def stop(self) -> None:
+        """Be gone, as one that was killed: connections are reset, and nobody listens any more."""
+        self.drop_connections()
+        await self._close()
+
+    async def _close(self) -> None:
         # asyncio loses a connection that it has accepted and not yet handed over when the listener
         # closes; it takes two turns of the loop to hand one over.
         for _ in range(3):
@@ -170,6 +213,39 @@ class ApiServer:
         for resource in self._store.load(objects):
             self._wake(resource)
 
+    def lose(self, obj: Json) -> None:
+        """Create an object, or put it in the place of the one of its name, and tell no open watch.
+
+        Their bookmarks go on as if they had been told.
+        """
+        for feed in self._open_feeds():
+            feed.gather()
+        self._store.load([obj])
+        for feed in self._open_feeds():
+            feed.skip()
+
+    def lose_deletion(self, kind: str, namespace: str, name: str) -> None:
+        """As `delete`, and tell no open watch. Raises ValueError when it is not there."""
+        for feed in self._open_feeds():
+            feed.gather()
+        self._store.delete(kind, namespace, name)
+        for feed in self._open_feeds():
+            feed.skip()
+
+    def mute(self) -> None:
+        """Have every open watch stay open and say nothing any more; new ones are not concerned."""
+        for feed in self._open_feeds():
+            feed.muted = True
+            self._muted.append(feed)
+        self._forget_feeds()
+
+    def send(self, raw: bytes, *, end: bool = False) -> None:
+        """Send these octets on every watch, be they what they may; then end it, if asked to."""
+        for feed in self._open_feeds():
+            feed.wake(raw=raw, end=end)
+        if end:
+            self._forget_feeds()
+
     def compact(self) -> None:
         """Make every resourceVersion and continue token handed out so far too old: 410.
 
@@ -186,8 +262,9 @@ class ApiServer:
 
     def close_watches(self) -> None:
         """End every watch in good order, as after its timeoutSeconds."""
-        for feed in self._open_feeds():
+        for feed in (*self._open_feeds(), *self._muted):
             feed.wake(end=True)
+        self._muted.clear()
         self._forget_feeds()
 
     def drop_connections(self) -> None:
@@ -206,10 +283,24 @@ class ApiServer:
         """Undo `forbid`."""
         self._forbidden.discard(name)
 
-    def refuse(self, code: int, *, times: int = 1, retry_after: int | None = None) -> None:
-        """Answer the next requests with a failure, such as 429 or 503 with Retry-After."""
+    def refuse(
+        self, code: int, *, times: int | None = 1, retry_after: int | str | None = None
+    ) -> None:
+        """Answer the next requests with a failure, such as 429 or 503 with Retry-After.
+
+        All of them, until `relent`, when `times` is None.
+        """
         headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-        self._refusals.extend([_Refusal(code, headers)] * times)
+        refusal = _Refusal(code, headers)
+        if times is None:
+            self._refusal = refusal
+        else:
+            self._refusals.extend([refusal] * times)
+
+    def relent(self) -> None:
+        """Undo `refuse`."""
+        self._refusal = None
+        self._refusals.clear()
 
     async def watching(self, name: str, count: int = 1) -> None:
         """Wait until a resource has that many watches open."""
@@ -241,10 +332,9 @@ class ApiServer:
 
     async def _answer(self, request: web.BaseRequest, seen: Seen) -> web.StreamResponse:
         """Raises ApiError."""
-        if self._refusals:
-            refusal = self._refusals.popleft()
-            body = ApiError(refusal.code, "", "refused, as the test asked").body
-            return _json(body, refusal.code, _FLOW | refusal.headers)
+        refusal = self._refusals.popleft() if self._refusals else self._refusal
+        if refusal is not None:
+            return refusal.reply()
         if self.tokens and seen.authorization.removeprefix("Bearer ") not in self.tokens:
             raise ApiError(401, "Unauthorized", "Unauthorized")
         if request.path == "/version":
@@ -259,8 +349,21 @@ class ApiServer:
             words = "the server does not allow this method on the requested resource"
             raise ApiError(405, "MethodNotAllowed", words)
         if query.watch:
-            return await self._watch(request, resource, query)
-        return _json(self._store.page(resource, query), 200, _FLOW)
+            return await self._watch(request, resource, self._understood(query))
+        partial = "as=PartialObjectMetadataList" in request.headers.get("Accept", "")
+        return _json(self._store.page(resource, query, partial=partial), 200, _FLOW)
+
+    def _understood(self, query: Query) -> Query:
+        """What is made of a watch's query. Raises ApiError 422."""
+        if self.streams == "known" or not query.send_initial_events:
+            return query
+        if self.streams == "ignored":
+            return structs.replace(query, send_initial_events=False, resource_version_match="")
+        words = (
+            'ListOptions.meta.k8s.io "" is invalid: sendInitialEvents: Forbidden: '
+            "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"
+        )
+        raise ApiError(422, "Invalid", words)
 
     def _authorize(self, path: str, query: Query) -> None:
         match = _PATH.fullmatch(path)

@@ -13,7 +13,16 @@ import msgspec
 
 from kdns.cluster.objects import EventType, Resource
 from kdns.cluster.selectors import parse_field_selector, parse_label_selector
-from kdns.testing.apihistory import FIELDS, ApiError, Change, Collection, Json, Stored, store
+from kdns.testing.apihistory import (
+    FIELDS,
+    ApiError,
+    Change,
+    Collection,
+    Json,
+    Stored,
+    metadata_alone,
+    store,
+)
 
 HISTORY = 10_000
 """Changes kept per resource, at least; there may be twice as many."""
@@ -157,8 +166,8 @@ class Store:
         collection.record(Change(self.version, stored.key, before, stored))
         return resource
 
-    def page(self, resource: Resource, query: Query) -> bytes:
-        """The body of one page of a list. Raises ApiError."""
+    def page(self, resource: Resource, query: Query, *, partial: bool = False) -> bytes:
+        """The body of one page of a list, of the metadata alone if `partial`. Raises ApiError."""
         collection = self.collections[resource]
         selection = Selection(resource, query)
         version, start = self._begin(collection, query)
@@ -173,6 +182,9 @@ class Store:
             if selection.everything:  # else the server has not counted
                 metadata["remainingItemCount"] = len(view.keys) - end
         head = {"kind": f"{resource.kind}List", "apiVersion": resource.api_version}
+        if partial:
+            head = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1"}
+            items = [metadata_alone(body) for body in items]
         envelope = msgspec.json.encode(head | {"metadata": metadata})
         return b'%b,"items":[%b]}' % (envelope[:-1], b",".join(items))
 
@@ -269,6 +281,10 @@ class Watch:
         changes = self._collection.since(self._position)
         self._position = self._collection.end
         self._told += [self._tell(change) for change in changes if change.version > self._after]
+
+    def skip(self) -> None:
+        """Never tell of what is new."""
+        self._position = self._collection.end
 
     def lines(self) -> bytes:
         """The lines of what is new. Raises ApiError 410 when the watch was too slow for that."""

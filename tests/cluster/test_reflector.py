@@ -48,7 +48,7 @@ def held() -> Held:
 
 @pytest.fixture
 def reflector(held: Held) -> Reflector:
-    return Reflector(SERVICES, held, Bound())
+    return Reflector(SERVICES, held, Bound(), stream=False)
 
 
 @pytest.fixture
@@ -87,7 +87,9 @@ def test_after_the_last_page_a_watch_begins_at_the_lists_version(reflector: Refl
 
 def test_selectors_go_with_every_list_and_watch_percent_encoded(held: Held) -> None:
     labels, fields = "app in (a,b),!x&y", "metadata.name=a+b"
-    reflector = Reflector(SERVICES, held, Bound(), label_selector=labels, field_selector=fields)
+    reflector = Reflector(
+        SERVICES, held, Bound(), stream=False, label_selector=labels, field_selector=fields
+    )
     for _ in ("list", "watch"):
         query = target(reflector)[1]
         assert (query["labelSelector"], query["fieldSelector"]) == (labels, fields)
@@ -131,7 +133,7 @@ def test_a_malformed_object_of_a_list_is_reported_and_gone(
     held: Held,
 ) -> None:
     bad: list[str] = []
-    reflector = Reflector(SERVICES, held, Bound(), on_bad_object=bad.append)
+    reflector = Reflector(SERVICES, held, Bound(), stream=False, on_bad_object=bad.append)
     reflector.on_page(page("x", "y"))
     reflector.on_status(410, b"", {})
     body = json.loads(page("x", "y", "z"))
@@ -188,7 +190,7 @@ def test_a_malformed_object_of_an_event_is_reported_and_gone_and_not_asked_for_a
     held: Held,
 ) -> None:
     bad: list[str] = []
-    reflector = Reflector(SERVICES, held, Bound(), on_bad_object=bad.append)
+    reflector = Reflector(SERVICES, held, Bound(), stream=False, on_bad_object=bad.append)
     reflector.on_page(page("x"))
     assert reflector.on_watch_line(line("MODIFIED", 8, spec={"type": 3})) is None
     assert len(bad) == 1
@@ -292,14 +294,14 @@ def test_401_refreshes_the_credentials_once_at_once_and_then_backs_off(
 
 @pytest.mark.parametrize(("resource", "group"), [(SERVICES, ""), (SLICES, "discovery.k8s.io")])
 def test_403_names_the_rbac_rule_that_is_missing(resource: Resource, group: str) -> None:
-    reflector = Reflector(resource, Held(), Bound())
+    reflector = Reflector(resource, Held(), Bound(), stream=False)
     assert reflector.on_status(403, b'{"message":"no"}', {}).delay > 0
     rule = f'apiGroups: ["{group}"], resources: ["{resource.value}"], verbs: ["list", "watch"]'
     assert rule in reflector.failure
 
 
 def test_404_says_which_api_is_not_served() -> None:
-    reflector = Reflector(SLICES, Held(), Bound())
+    reflector = Reflector(SLICES, Held(), Bound(), stream=False)
     assert reflector.on_status(404, b"", {}).delay > 0
     assert "discovery.k8s.io/v1" in reflector.failure
 

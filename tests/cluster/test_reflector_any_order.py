@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from kdns.cluster.lines import LineSplitter
 from kdns.cluster.objects import Resource
 from kdns.cluster.reflector import ListRequest, Reflector, WatchRequest
+from kdns.cluster.sink import Key
+from kdns.cluster.versions import Versions
 from kdns.testing.apihistory import ApiError, Json
 from kdns.testing.apistore import Query, Store, Watch
 from kdns.testing.sink import Held
@@ -19,9 +21,9 @@ SERVICES = Resource.SERVICES
 class Wire:
     """A reflector and a server, and a wire between them that a test plays on."""
 
-    def __init__(self, store: Store, held: Held) -> None:
+    def __init__(self, store: Store, held: Held, *, stream: bool) -> None:
         self.store = store
-        self.reflector = Reflector(SERVICES, held, random.Random(0))
+        self.reflector = Reflector(SERVICES, held, random.Random(0), stream=stream)
         self.watch: Watch | None = None
         self._splitter = LineSplitter(1 << 20)
         self._flight = b""
@@ -124,14 +126,14 @@ def play(wire: Wire, what: str, how: str | int | None) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(STEPS, max_size=60), st.sampled_from([2, 1000]))
+@given(st.lists(STEPS, max_size=60), st.sampled_from([2, 1000]), st.booleans())
 def test_whatever_happens_the_sink_ends_with_exactly_the_servers_state(
-    steps: list[Step], history: int
+    steps: list[Step], history: int, stream: bool
 ) -> None:
     """And on the way, once synced, it never lacks what was there all the time."""
     store, held = Store(history), Held()
     store.load([service(name) for name in ("always", "s", "t", "u")])
-    wire = Wire(store, held)
+    wire = Wire(store, held, stream=stream)
     for what, how in steps:
         play(wire, what, how)
         if wire.reflector.synced:
@@ -145,3 +147,12 @@ def test_whatever_happens_the_sink_ends_with_exactly_the_servers_state(
         for key, stored in store.collections[SERVICES].objects.items()
     }
     assert held.versions == expected
+    assert wire.reflector.versions.digest == digest(expected)
+
+
+def digest(versions: dict[Key, str]) -> int:
+    """What somebody has who was told this and nothing else."""
+    told = Versions(SERVICES)
+    for key, version in versions.items():
+        told.put(key, version)
+    return told.digest

@@ -35,7 +35,7 @@ def held() -> Held:
 
 @pytest.fixture
 def reflector(held: Held) -> Reflector:
-    return Reflector(SERVICES, held, Bound())
+    return Reflector(SERVICES, held, Bound(), stream=False)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_recorded_whole_lists_are_held_whole(
     name: str, resource: Resource, count: None, version: str
 ) -> None:
     held, bad = Held(), list[str]()
-    reflector = Reflector(resource, held, Bound(), on_bad_object=bad.append)
+    reflector = Reflector(resource, held, Bound(), stream=False, on_bad_object=bad.append)
     body = recorded(name)[1]
     reflector.on_page(body)
     assert bad == []
@@ -92,7 +92,7 @@ def test_recorded_watches_end_in_the_state_their_lines_tell(
     name: str, resource: Resource, version: str
 ) -> None:
     held, bad = Held(), list[str]()
-    reflector = Reflector(resource, held, Bound(), on_bad_object=bad.append)
+    reflector = Reflector(resource, held, Bound(), stream=False, on_bad_object=bad.append)
     empty = {"kind": f"{resource.kind}List", "metadata": {"resourceVersion": "1"}}
     reflector.on_page(json.dumps(empty).encode())
     expected: dict[Key, str] = {}

@@ -17,7 +17,7 @@ from aiohttp import web
 from kdns.cluster.objects import Object, Resource
 from kdns.cluster.reflector import Reflector
 from kdns.cluster.sink import Key
-from kdns.kube.client import MAX_LINE, MAX_PAGE, WATCH_SILENCE_SECONDS, ApiClient
+from kdns.kube.client import AUDIT_PATIENCE, MAX_LINE, MAX_PAGE, WATCH_SILENCE_SECONDS, ApiClient
 from kdns.kube.credentials import Connection, endpoint, in_cluster
 from kdns.testing.apihistory import Json
 from kdns.testing.apiserver import ApiServer
@@ -33,6 +33,8 @@ class Certificates(Protocol):
     def cert(self) -> Path: ...
     @property
     def key(self) -> Path: ...
+    @property
+    def other_ca(self) -> Path: ...
     def server_context(self, *, ask_client: bool = False) -> ssl.SSLContext: ...
 
 
@@ -121,10 +123,17 @@ async def running(
     max_page: int = MAX_PAGE,
     max_line: int = MAX_LINE,
     silence: float = WATCH_SILENCE_SECONDS,
+    patience: float = AUDIT_PATIENCE,
+    stream: bool = False,
 ) -> AsyncIterator[Scene]:
     sink, sleeper, bad = Told(), Sleeper(), list[str]()
     reflector = Reflector(
-        SERVICES, sink, Bound(), label_selector=selector, on_bad_object=bad.append
+        SERVICES,
+        sink,
+        Bound(),
+        label_selector=selector,
+        stream=stream,
+        on_bad_object=bad.append,
     )
     async with ApiClient(
         connection,
@@ -132,6 +141,7 @@ async def running(
         max_line=max_line,
         max_page=max_page,
         silence=silence,
+        patience=patience,
         monotonic=lambda: float(sink.told),
     ) as client:
         task = asyncio.create_task(client.run(reflector))
