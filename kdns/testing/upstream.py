@@ -96,7 +96,8 @@ class ScriptedUpstream:
     `script` lists the steps for the questions to come, in their order; when it is empty,
     `otherwise` holds. Questions are recorded in `questions`; `await asked()` gives the next of
     them, `await held()` the next one held.
-    With a `context` its TCP is TLS. `connections` counts TCP connections accepted.
+    With a `context` its TCP is TLS. `connections` counts TCP connections accepted, and `resumed`
+    those of them that went on with a session from before.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class ScriptedUpstream:
         self.otherwise: Step = otherwise or echo
         self.host = host
         self.port = 0
-        self.connections = 0
+        self.connections = self.resumed = 0
         self.questions: list[Question] = []
         self._asked: asyncio.Queue[Question] = asyncio.Queue()
         self._held: asyncio.Queue[Held] = asyncio.Queue()
@@ -168,9 +169,10 @@ class ScriptedUpstream:
             send(reply)
         return True
 
-    def opened(self, stream: "_Stream") -> None:
+    def opened(self, stream: "_Stream", *, resumed: bool) -> None:
         """For the protocols."""
         self.connections += 1
+        self.resumed += resumed
         self._open.add(stream)
 
     def lost(self, stream: "_Stream") -> None:
@@ -204,7 +206,8 @@ class _Stream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._server.opened(self)
+        encrypted = transport.get_extra_info("ssl_object")
+        self._server.opened(self, resumed=bool(encrypted and encrypted.session_reused))
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

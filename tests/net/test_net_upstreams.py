@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from kdns.net.upstream import Upstream
 from kdns.net.upstream_https import HttpsUpstream
+from kdns.net.upstream_tls import tls_context
 from kdns.net.upstreams import AnyUpstream, make_upstream
 from kdns.plugins.pending import Pending
 from kdns.plugins.upstream import UpstreamError, UpstreamSettings, UpstreamSettingsError
@@ -119,6 +120,34 @@ async def test_a_connection_that_breaks_is_made_anew_once(certificates: Certific
         got = await result(ask())
     assert isinstance(got, UpstreamError)
     assert got.failure == "lost"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_new_connection_goes_on_with_the_session_of_the_one_before(
+    certificates: Certificates, version: ssl.TLSVersion
+) -> None:
+    """RFC 8446, section 2.2; RFC 5077 for TLS 1.2: no certificates, and one round trip less."""
+    context = certificates.server_context()
+    context.maximum_version = version
+    async with (
+        ScriptedUpstream(echo, "close", otherwise=echo, context=context) as server,
+        asking(over_tls(server, certificates)) as ask,
+    ):
+        assert [await result(ask()) for _ in range(2)] == [echo(QUERY)] * 2
+        assert (server.connections, server.resumed) == (2, 1)
+
+
+async def test_a_server_that_does_not_know_the_session_makes_a_new_one(
+    certificates: Certificates,
+) -> None:
+    context = tls_context(UpstreamSettings("127.0.0.1", ca=str(certificates.ca)))
+    for _ in range(2):
+        async with ScriptedUpstream(context=certificates.server_context()) as server:
+            loop = asyncio.get_running_loop()
+            upstream = Upstream(server.host, server.port, loop=loop, rng=Random(1), context=context)
+            assert await result(upstream.ask(QUERY, tcp=False, timeout=10.0)) == echo(QUERY)
+            await upstream.close()
+            assert (server.connections, server.resumed) == (1, 0)
 
 
 @pytest.mark.parametrize(
