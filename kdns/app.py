@@ -11,6 +11,7 @@ import gc
 import logging
 import socket
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from random import Random
@@ -136,6 +137,10 @@ class App:
         self.clusters: list[Cluster] = []
         """Those that blocks answer from."""
         self.upstreams: dict[UpstreamSettings, AnyUpstream] = {}
+        self.uses: Counter[UpstreamSettings] = Counter()
+        """How many directives ask each of them."""
+        self.closing: set[asyncio.Task[None]] = set()
+        """Those that nobody asks any more, on their way out."""
         self.meters = Meters()
         self.others: list[Sample] = []
         """What other processes of the server have counted, as `refresh` found it."""
@@ -312,6 +317,7 @@ class App:
                 await waiting
         for upstream in self.upstreams.values():
             await upstream.close()
+        await asyncio.gather(*self.closing)
         await self.sources.close()
         await self.admin.close()
 
@@ -349,7 +355,16 @@ class BlockParts:
         held = self.app.upstreams
         if settings not in held:
             held[settings] = make_upstream(settings, loop=self.app.loop, rng=self.app.rng)
+        self.app.uses[settings] += 1
         return held[settings]
+
+    def release(self, settings: UpstreamSettings) -> None:
+        self.app.uses[settings] -= 1
+        if not self.app.uses[settings]:
+            del self.app.uses[settings]
+            closing = self.app.loop.create_task(self.app.upstreams.pop(settings).close())
+            self.app.closing.add(closing)
+            closing.add_done_callback(self.app.closing.discard)
 
     def cluster(self, settings: SourceSettings) -> Cluster:
         cluster = self.app.sources.cluster(settings)

@@ -6,7 +6,7 @@ as they are, types that we do not know included.
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
@@ -16,9 +16,20 @@ from kdns.corefile.errors import CorefileError
 from kdns.corefile.model import Directive, Token
 from kdns.plugins.chain import Handler, Outcome, Request, extended_error
 from kdns.plugins.configured import Configured, read_options
+from kdns.plugins.forward_names import Lookup
+from kdns.plugins.forward_upstreams import (
+    MAX_UPSTREAMS,
+    SYSTEM,
+    is_named,
+    own_settings,
+    read_file_or_name,
+    read_resolv_conf,
+    read_resolver,
+    read_upstream,
+)
 from kdns.plugins.forwarding import NAME, Clocked, Forwarding, Rules, Target, rcodes
 from kdns.plugins.parts import Parts
-from kdns.plugins.upstream import Transport, UpstreamSettings, UpstreamSettingsError
+from kdns.plugins.upstream import UpstreamSettings, UpstreamSettingsError
 from kdns.telemetry.histogram import SECONDS, Histogram
 from kdns.telemetry.meters import Labels
 from kdns.wire import iana, name
@@ -27,12 +38,7 @@ from kdns.wire.reply import Reply
 
 log = logging.getLogger("kdns.query")
 
-MAX_UPSTREAMS = 15
-MAX_RESOLV_NAMESERVERS = 3
-"""As glibc and musl read of a resolv.conf."""
 POLICIES = ("random", "round_robin", "sequential", "fastest")
-PORTS = {"dns": 53, "tls": 853, "https": 443}
-TRANSPORTS: dict[str, Transport] = {"dns": "dns", "tls": "tls", "https": "https"}
 EDE_BLOCKED = 15
 
 
@@ -52,7 +58,10 @@ class Forward(Configured):
     every: dict[str, Any] = field(default_factory=dict)
     """Settings of all upstreams alike."""
     files: tuple[tuple[Token, str], ...] = ()
-    ineffective: tuple[str, ...] = ()
+    """Paths of resolv.conf files; where there is no such file, names."""
+    resolvers: tuple[UpstreamSettings, ...] = ()
+    """Of whom names of upstreams are asked; where there are none, of those that `system` names."""
+    system: str = SYSTEM
 
     def explain(self) -> str:
         to = " ".join([*map(str, self.servers), *(path for _, path in self.files)])
@@ -63,35 +72,46 @@ class Forward(Configured):
             parts.append(f"at most {self.max_concurrent} at a time")
         return "; ".join(parts)
 
-    def warnings(self) -> tuple[str, ...]:
-        return self.ineffective
-
     def build(self, parts: Parts, following: Handler) -> Handler:
         parts.block.can_forward = True
         servers = list(self.servers)
         for token, path in self.files:
-            servers += read_resolv_conf(token, path)
+            servers += read_file_or_name(token, path)
         if len(servers) > MAX_UPSTREAMS:
             raise CorefileError.at(
                 self.files[-1][0],
                 f"forward: expected at most {MAX_UPSTREAMS} upstreams, got {len(servers)}",
             )
-        targets: list[Target] = []
-        for server in servers:
-            settings = replace(server, **{**self.every, **_own(server)})
-            try:
-                targets.append(Target(str(settings), parts.upstream(settings)))
-            except UpstreamSettingsError as error:
-                raise CorefileError.at(self.place, f"forward: {error}") from error
+        servers = [own_settings(server, self.every) for server in servers]
+        named = [server for server in servers if is_named(server)]
+        try:
+            targets = [
+                Target(str(server), parts.upstream(server))
+                for server in servers
+                if server not in named
+            ]
+        except UpstreamSettingsError as error:
+            raise CorefileError.at(self.place, f"forward: {error}") from error
         handler = ForwardHandler(self, targets, parts, following)
         count(handler, parts)
         parts.block.forwarded.append(handler.takes)
+        if named:
+            self._look_up(named, handler, parts)
         return handler
 
-
-def _own(server: UpstreamSettings) -> dict[str, str]:
-    """What an upstream's own address says, which goes before what the options say of all."""
-    return {"servername": server.servername} if server.servername else {}
+    def _look_up(
+        self, named: list[UpstreamSettings], handler: "ForwardHandler", parts: Parts
+    ) -> None:
+        system = Token(self.system, self.place.file, self.place.line)
+        resolvers = self.resolvers or read_resolv_conf(system, self.system)
+        lookup = Lookup(
+            named,
+            [parts.upstream(resolver) for resolver in resolvers],
+            parts,
+            lambda addresses: handler.renew(addresses, parts),
+            MAX_UPSTREAMS - len(handler.forwarding.targets),
+        )
+        parts.when_started(lookup.start)
 
 
 class ForwardHandler:
@@ -107,6 +127,10 @@ class ForwardHandler:
         self._following = following
         self._filters = settings.next_rcodes or settings.next_on_nodata or settings.deny_private
         self.forwarding = Forwarding(targets, settings.rules, parts)
+        self._numbered = tuple(targets)
+        self._named: dict[UpstreamSettings, Target] = {}
+        self.enter: Callable[[Target], object] = lambda target: None
+        """Has a target counted."""
         self.rejects = 0
 
     def takes(self, key: bytes) -> bool:
@@ -115,6 +139,19 @@ class ForwardHandler:
             any(name.is_below(key, zone) for zone in self._zones)
             and not any(name.is_below(key, zone) for zone in self._exceptions)
         )
+
+    def renew(self, addresses: list[UpstreamSettings], parts: Parts) -> None:
+        """Upstreams that are named have these addresses from now on."""
+        before, self._named = self._named, {}
+        for settings in addresses:
+            target = before.pop(settings, None)
+            if target is None:
+                target = Target(str(settings), parts.upstream(settings))
+                self.enter(target)
+            self._named[settings] = target
+        self.forwarding.targets = [*self._numbered, *self._named.values()]
+        for settings in before:
+            parts.release(settings)
 
     def __call__(self, request: Request) -> Outcome:
         """Ask, or pass on."""
@@ -170,8 +207,13 @@ def count(handler: ForwardHandler, parts: Parts) -> None:
         SECONDS,
         ("proxy_name", "to", "rcode"),
     )
-    for target in forwarding.targets:
+
+    def enter(target: Target) -> None:
         target.durations = Durations(proxied, target.label)
+
+    handler.enter = enter
+    for target in forwarding.targets:
+        enter(target)
 
     def each(read: Callable[[Target], int]) -> Callable[[], Iterable[tuple[Labels, float]]]:
         return lambda: [((target.label,), read(target)) for target in forwarding.targets]
@@ -253,30 +295,6 @@ class Durations(dict[int, Histogram]):
         super().__setitem__(rcode, self._proxied.setdefault(labels, histogram))
 
 
-def read_resolv_conf(token: Token, path: str) -> list[UpstreamSettings]:
-    """The nameservers of a resolv.conf (resolv.conf(5)). Raises CorefileError."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            lines = file.read(1 << 20).splitlines()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise CorefileError.at(
-            token,
-            f"forward: expected an IP address or the path of a resolv.conf, got {path!r}: {reason}",
-        ) from error
-    found: list[UpstreamSettings] = []
-    for line in lines:
-        words = line.split()
-        if len(words) > 1 and words[0] == "nameserver":
-            try:
-                found.append(UpstreamSettings(str(ip_address(words[1]))))
-            except ValueError:
-                continue
-    if not found:
-        raise CorefileError.at(token, f"forward: {path} names no nameserver")
-    return found[:MAX_RESOLV_NAMESERVERS]
-
-
 def parse(directive: Directive, zones: tuple[str, ...]) -> Forward:
     """See configured.Parse."""
     args = values.at_least(directive, 2)
@@ -284,7 +302,7 @@ def parse(directive: Directive, zones: tuple[str, ...]) -> Forward:
     servers: list[UpstreamSettings] = []
     files: list[tuple[Token, str]] = []
     for arg in args[1:]:
-        server = _server(arg)
+        server = read_upstream(arg)
         if isinstance(server, UpstreamSettings):
             servers.append(server)
         else:
@@ -296,42 +314,6 @@ def parse(directive: Directive, zones: tuple[str, ...]) -> Forward:
     settings = Forward(directive, bases, tuple(servers), files=tuple(files))
     _read_options(directive, settings)
     return settings
-
-
-def _server(token: Token) -> UpstreamSettings | str:
-    """An address with or without scheme and port, or the path of a resolv.conf."""
-    scheme, separator, rest = token.text.partition("://")
-    if not separator:
-        scheme, rest = "dns", token.text
-    if scheme not in PORTS:
-        expected = ", ".join(f"{known}://" for known in PORTS)
-        raise CorefileError.at(token, f"forward: expected one of {expected}, got {scheme}://")
-    path = servername = ""
-    if scheme == "https":
-        rest, slash, path = rest.partition("/")
-        path = slash + path if path else "/dns-query"
-    elif scheme == "tls":
-        # CoreDNS has the port behind the name: tls://9.9.9.9%dns.example:853.
-        rest, _, servername = rest.partition("%")
-        servername, colon, after = servername.partition(":")
-        rest += colon + after if "[" in rest or ":" not in rest else ""
-    text, host, port = rest, rest, PORTS[scheme]
-    if text.startswith("[") or text.count(":") == 1:
-        host, port = values.listen_address(Token(text, token.file, token.line))
-        if not port:
-            raise CorefileError.at(token, f"forward: expected a port from 1 to 65535 in {text!r}")
-    try:
-        host = str(ip_address(host))
-    except ValueError:
-        if not separator and ("/" in text or host == text):
-            return text
-        if scheme != "https" or not host:
-            raise CorefileError.at(
-                token,
-                f"forward: expected an IP address, or the path of a resolv.conf, got {text!r}",
-            ) from None
-        servername = host
-    return UpstreamSettings(host, port, TRANSPORTS[scheme], path, servername)
 
 
 def _read_options(directive: Directive, settings: Forward) -> None:
@@ -397,9 +379,12 @@ def _judging(rules: dict[str, Any], settings: Forward) -> _Options:
                 )
 
     def resolver(option: Directive) -> None:
-        values.at_least(option, 1)
-        warning = f"{option.place}: forward: resolver is not in effect yet"
-        settings.ineffective += (warning,)
+        settings.resolvers += tuple(map(read_resolver, values.at_least(option, 1)))
+
+    def failover(option: Directive) -> None:
+        rules["failover"] = _rcodes(option)
+        if Rcode.NOERROR in rules["failover"]:
+            raise CorefileError.at(option, "failover: expected an rcode of a failure, got NOERROR")
 
     return {
         "force_tcp": rule("force_tcp", values.flag),
@@ -408,7 +393,7 @@ def _judging(rules: dict[str, Any], settings: Forward) -> _Options:
         "read_timeout": rule("read_timeout", lambda option: _duration(option, 0.001)),
         "max_fails": rule("max_fails", _integer),
         "max_connect_attempts": rule("max_tries", _integer),
-        "failover": rule("failover", _rcodes),
+        "failover": failover,
         "failfast_all_unhealthy_upstreams": rule("failfast", values.flag),
         "health_check": health_check,
         "resolver": resolver,

@@ -185,6 +185,7 @@ class Forwarding:
 
     def __init__(self, targets: Sequence[Target], rules: Rules, parts: Clocked) -> None:
         self.targets = list(targets)
+        """May be replaced, and be none for a time."""
         self.rules = rules
         self.waiting = 0
         """Clients that wait."""
@@ -195,7 +196,6 @@ class Forwarding:
         self._turn = 0
         self._hedges = MAX_HEDGES
         self._ticking = False
-        self._tries = rules.max_tries or 2 * len(self.targets)
 
     def ask(self, query: Query, *, tcp: bool) -> Pending[Reply]:
         """The reply to a client's question, a SERVFAIL where there is none in time.
@@ -224,11 +224,12 @@ class Forwarding:
             return pending
         now = self._parts.monotonic()
         wire = _question(query, flags, spoken)
-        flight = Flight(key, wire, tcp=tcp, deadline=now + DEADLINE, left=self._tries)
+        flight = Flight(key, wire, tcp=tcp, deadline=now + DEADLINE, left=self._tries())
         target = self._first()
         if target is None:
             self.broken += 1
-            pending.resolve(_unanswered("every upstream is down"))
+            down = "every upstream is down" if self.targets else "no upstream is known yet"
+            pending.resolve(_unanswered(down))
             return pending
         self._flights[key] = flight
         self.waiting += 1
@@ -239,6 +240,9 @@ class Forwarding:
             self._ticking = True
             self._parts.call_later(TICK, self._tick)
         return pending
+
+    def _tries(self) -> int:
+        return self.rules.max_tries or 2 * len(self.targets)
 
     def _try(self, flight: Flight, target: Target, now: float) -> None:
         flight.left -= 1
@@ -363,6 +367,8 @@ class Forwarding:
         """Where a new question goes; None when all are down and that is to be said."""
         targets, rng = self.targets, self._parts.rng
         count = len(targets)
+        if not count:
+            return None
         policy = self.rules.policy
         if policy == "sequential":
             start = 0

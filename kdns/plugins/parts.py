@@ -89,6 +89,9 @@ class Parts(Protocol):
         Raises UpstreamSettingsError where a file that they name cannot be used.
         """
 
+    def release(self, settings: UpstreamSettings) -> None:
+        """Say that a DNS server is not asked any more; call it once for each `upstream`."""
+
     def cluster(self, settings: SourceSettings) -> Cluster:
         """The state of a cluster, kept up to date from when the server starts."""
 

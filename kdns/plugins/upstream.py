@@ -16,9 +16,10 @@ Transport = Literal["dns", "tls", "https"]
 class UpstreamSettings:
     """One upstream server, and how to talk to it. The same settings are the same server.
 
-    host: numeric for dns and tls; path: of https. The durations are in seconds: how long an idle
-    connection is kept (expire), how long any is (max_age; 0 for ever), and how many idle ones are
-    (max_idle_conns; 0 for as many as there are). randomize_case: see net.upstream; over UDP.
+    host: numeric for dns and tls, when it is asked; path: of https. The durations are in seconds:
+    how long an idle connection is kept (expire), how long any is (max_age; 0 for ever), and how
+    many idle ones are (max_idle_conns; 0 for as many as there are). randomize_case: see
+    net.upstream; over UDP.
     """
 
     host: str

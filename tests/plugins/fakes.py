@@ -91,6 +91,9 @@ class FakeParts:
         self.settings[place] = settings
         return self.upstreams.setdefault(place, ScriptedExchange())
 
+    def release(self, settings: UpstreamSettings) -> None:
+        del self.upstreams[settings.host, settings.port]
+
     def scripted(self, host: str, port: int = 53) -> ScriptedExchange:
         """The upstream of that place."""
         return cast("ScriptedExchange", self.upstream(UpstreamSettings(host, port)))

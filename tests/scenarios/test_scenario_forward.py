@@ -15,7 +15,7 @@ import dns.rcode
 
 from kdns.net.listen import bind_pair
 from kdns.testing.upstream import ScriptedUpstream
-from kdns.wire import iana
+from kdns.wire import iana, name
 from kdns.wire.message import Query, read_query
 from kdns.wire.reply import Reply, RRset, write_reply
 from tests.serving import Server, serving
@@ -36,10 +36,16 @@ async def before(
     folder: Path, upstream: ScriptedUpstream, directives: str = ""
 ) -> AsyncIterator[Server]:
     """The program, forwarding everything to the upstream."""
+    text = f"{directives}\n forward . 127.0.0.1:{upstream.port}"
+    async with running(folder, text) as server:
+        yield server
+
+
+@asynccontextmanager
+async def running(folder: Path, text: str) -> AsyncIterator[Server]:
+    """The program, with these directives for the root."""
     path = folder / "Corefile"
-    path.write_text(
-        f". {{\n bind 127.0.0.1\n {directives}\n forward . 127.0.0.1:{upstream.port}\n}}\n"
-    )
+    path.write_text(f". {{\n bind 127.0.0.1\n {text}\n}}\n")
     with ExitStack() as stack:
         yield await asyncio.to_thread(stack.enter_context, serving(path))
         await asyncio.to_thread(stack.close)
@@ -109,3 +115,26 @@ async def test_where_no_upstream_listens_it_is_servfail_with_the_reason(tmp_path
 def _scrape(port: int) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as reply:
         return str(reply.read().decode())
+
+
+def at_home(wire: bytes) -> bytes:
+    """A resolver's answer that names this host, and the upstream's of an address elsewhere."""
+    query: Query = read_query(wire)
+    if query.key != name.from_text("ns.example"):
+        return found(wire)
+    home = (RRset(query.qname, iana.A, 300, (bytes((127, 0, 0, 1)),)),)
+    return write_reply(query, Reply(answer=home if query.qtype == iana.A else ()), limit=512)
+
+
+async def test_an_upstream_that_is_named_is_looked_up_and_asked(tmp_path: Path) -> None:
+    async with ScriptedUpstream(otherwise=at_home) as upstream:
+        place = f"127.0.0.1:{upstream.port}"
+        text = f"forward . ns.example:{upstream.port} {{\n resolver {place}\n }}"
+        async with running(tmp_path, text) as server:
+            # It is looked up once it listens; until then it says that it knows nobody to ask.
+            names = {(await upstream.asked()).wire[12:24] for _ in range(2)}
+            reply = await ask(server)
+            while reply.rcode() == dns.rcode.SERVFAIL:
+                reply = await ask(server)
+    assert names == {name.from_text("ns.example")}
+    assert reply.answer[0].to_text() == "a.example. 300 IN A 192.0.2.1"
