@@ -14,11 +14,13 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Protocol
 
 from kdns.admin.http import AdminServer
-from kdns.admin.metrics import metrics_route
+from kdns.admin.metrics import metrics_page
+from kdns.admin.probe import says_ok
 from kdns.cluster.state import Cluster
 from kdns.net import batch
 from kdns.net.listen import bind_all
@@ -31,10 +33,13 @@ from kdns.plugins.chain import Handler, Outcome, Request, refuse
 from kdns.plugins.dispatch import Dispatcher, FamilyFront
 from kdns.plugins.hot import Table
 from kdns.plugins.interfaces import host_addresses
-from kdns.plugins.parts import STOPPING, HttpReply, Route, SourceSettings, Timer
+from kdns.plugins.parts import STOPPING, HttpReply, HttpRequest, Page, Route, SourceSettings, Timer
+from kdns.plugins.pending import Pending
+from kdns.plugins.table import WITHOUT_HANDLER
 from kdns.plugins.upstream import UpstreamExchange, UpstreamSettings
 from kdns.telemetry import lines
 from kdns.telemetry.meters import Labels, Meters, Sample, merge
+from kdns.telemetry.process import watch_process
 
 log = logging.getLogger("kdns")
 
@@ -49,6 +54,8 @@ DRAIN = 5.0
 
 class ClusterSources(Protocol):
     """Where the states of clusters come from; kube.sources.Sources, or what stands for it."""
+
+    meters: Meters
 
     def cluster(self, settings: SourceSettings) -> Cluster:
         """The state for these settings, the same one for the same settings."""
@@ -152,6 +159,7 @@ class App:
         self.addresses: list[tuple[str, int]] = []
         """Where it listens, once it does: (host, port), "" for every address."""
         self.dispatchers: list[Dispatcher] = []
+        self._probes: set[asyncio.Task[bool]] = set()
         self._udp: list[UdpListener] = []
         self._tcp: list[TcpListener] = []
 
@@ -207,12 +215,30 @@ class App:
             for table in dispatcher.tables:
                 table.count()
         for block in self.blocks:
-            block.counters.settle()
+            for counters in block.by_zone:
+                counters.settle()
         return self.blocks
 
     def samples(self) -> list[Sample]:
         """What all processes of the server have counted, but for the blocks' counters."""
-        return merge((self.meters.sample(), self.others))
+        return merge((self.meters.sample(), self.sources.meters.sample(), self.others))
+
+    def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:
+        """See Parts.fetch."""
+        if not self.serves_admin:
+            return None
+        pending: Pending[bool] = Pending()
+        task = self.loop.create_task(
+            says_ok(address, self.admin.ports.get(address, 0), path, seconds), name="self-probe"
+        )
+        self._probes.add(task)
+
+        def done(task: "asyncio.Task[bool]") -> None:
+            self._probes.discard(task)
+            pending.resolve(not task.cancelled() and task.exception() is None and task.result())
+
+        task.add_done_callback(done)
+        return pending
 
     def settle(self) -> None:
         """Once everything is known, have the collector of cycles leave it alone.
@@ -245,6 +271,7 @@ class App:
                 if id(block) not in built:
                     built[id(block)] = self._build(block, bound, dispatcher)
                 dispatcher.serve(built[id(block)])
+            self._count_unserved(dispatcher, planned, bound)
         self.meters.watch(
             "gauge",
             "kdns_watch_age_seconds",
@@ -252,6 +279,9 @@ class App:
             ("resource",),
             self._ages,
         )
+        if self.upstreams:
+            self._watch_connections()
+        watch_process(self.meters, whole=self.serves_admin)
         self.meters.watch(
             "counter",
             "kdns_log_dropped_lines",
@@ -281,6 +311,44 @@ class App:
         self._tcp.append(TcpListener(tcp, FamilyFront(*fronts)))
         return bound
 
+    def _watch_connections(self) -> None:
+        """CoreDNS's counts of how often a question to an upstream finds a connection open."""
+
+        def read(place: int) -> Iterable[tuple[Labels, float]]:
+            for settings, upstream in self.upstreams.items():
+                for proto, *counts in upstream.reuse():
+                    yield ("forward", str(settings), proto), counts[place]
+
+        for place, metric, text in (
+            (0, "coredns_proxy_conn_cache_hits", "over a connection that was open"),
+            (1, "coredns_proxy_conn_cache_misses", "that had a connection opened"),
+        ):
+            self.meters.watch(
+                "counter",
+                metric,
+                f"Questions to an upstream {text}.",
+                ("proxy_name", "to", "proto"),
+                partial(read, place),
+            )
+
+    def _count_unserved(
+        self, dispatcher: Dispatcher, planned: list[PlannedBlock], port: int
+    ) -> None:
+        """Have queries for names of no zone counted where those of the others are."""
+        nobody = dispatcher.nobody
+        nobody.label = f"dns://{_bracketed(planned[0].hosts[0])}:{port}"
+        nobody.counted = any(
+            known.plugin.name == "prometheus" for block in planned for known in block.directives
+        )
+        self.blocks.append(nobody)
+        self.meters.watch(
+            "counter",
+            "kdns_unserved_queries",
+            "Messages that no block was asked about: unreadable ones, and names of no zone.",
+            (),
+            lambda: [((), dispatcher.unserved)],
+        )
+
     def _ages(self) -> Iterable[tuple[Labels, float]]:
         oldest: dict[Labels, float] = {}
         for name, age in self.sources.ages():
@@ -303,6 +371,8 @@ class App:
         for known in reversed(planned.directives):
             handler = known.settings.build(parts, handler)
         block.handler = handler
+        names = [known.plugin.name for known in planned.directives]
+        block.enabled = tuple(dict.fromkeys(n for n in names if n not in WITHOUT_HANDLER))
         self.blocks.append(block)
         return block
 
@@ -311,6 +381,8 @@ class App:
             await udp.close(DRAIN)
         for tcp in self._tcp:
             await tcp.close(DRAIN)
+        for task in self._probes:
+            task.cancel()
         for action in self.stopped:
             waiting = action()
             if waiting is not None:
@@ -344,6 +416,9 @@ class BlockParts:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def now(self) -> float:
+        return time.time()
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
         return self.app.loop.call_later(delay, callback)
@@ -382,15 +457,18 @@ class BlockParts:
     def route(self, address: str, path: str, route: Route) -> None:
         self.app.admin.route(address, path, route)
 
-    def metrics_route(self, address: str) -> None:
-        read = metrics_route(self.app.counted_blocks, self.app.samples)
+    def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:
+        return self.app.fetch(address, path, seconds)
 
-        async def scrape() -> HttpReply:
+    def metrics_route(self, address: str, *, runtime: bool = False) -> None:
+        read = metrics_page(self.app.counted_blocks, self.app.samples, runtime=runtime)
+
+        async def scrape(request: HttpRequest) -> HttpReply:
             if self.app.refresh is not None:
                 await self.app.refresh()
-            return read()
+            return read(request)
 
-        self.app.admin.route(address, "/metrics", scrape)
+        self.app.admin.route(address, "/metrics", Page(scrape))
 
     def when_ready(self, name: str, ready: Callable[[], bool]) -> None:
         self.app.readiness.append((name, ready))

@@ -35,7 +35,7 @@ from kdns.plan import Plan
 from kdns.plugins.block import Block, Counters
 from kdns.plugins.multisocket import MultiSocket
 from kdns.plugins.parts import SourceSettings
-from kdns.telemetry.meters import Sample, merge
+from kdns.telemetry.meters import Meters, Sample, merge
 
 log = logging.getLogger("kdns")
 
@@ -97,7 +97,7 @@ class Stop(_Message, frozen=True, array_like=True, tag=True):
 
 
 class Counted(_Message, frozen=True, array_like=True, tag=True):
-    """The counters of each block, in the order of the plan, and everything else that is counted."""
+    """The counters of each zone of each block, in the order of the plan, and everything else."""
 
     blocks: list[Counters]
     samples: list[Sample]
@@ -234,8 +234,10 @@ class Overseer:
                 worker.tell(Asked())
             await asyncio.gather(*waiting)
         gathered = self._gone + [w.counted for w in self._workers.values() if w.counted]
-        for index, block in enumerate(blocks):
-            block.counters = total(counted.blocks[index] for counted in gathered)
+        sums = [total(each) for each in zip(*(counted.blocks for counted in gathered), strict=True)]
+        for block in blocks:
+            if sums:
+                block.by_zone[:] = [sums.pop(0) for _ in block.by_zone]
         return merge(counted.samples for counted in gathered)
 
     async def stop(self) -> None:
@@ -312,6 +314,7 @@ class ToldSources:
     """Stands for Sources in a worker: clusters that are told and do not ask."""
 
     def __init__(self) -> None:
+        self.meters = Meters()
         self._clusters: dict[SourceSettings, Cluster] = {}
         self._by_number: list[Cluster] = []
 
@@ -361,7 +364,7 @@ async def work(link: socket.socket, sources: ToldSources, app: App) -> None:
             case Begin():
                 await app.answer()
             case Asked():
-                counters = [block.counters for block in app.counted_blocks()]
+                counters = [one for block in app.counted_blocks() for one in block.by_zone]
                 writer.write(_frame(Counted(counters, app.meters.sample())))
             case Stop():
                 break

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from kdns.plugins.parts import HttpReply, Route
+from kdns.plugins.parts import HttpReply, HttpRequest, Page, Route
 
 CLOSING = 1.0
 """Seconds that requests half sent are waited for at the end; answers are made at once."""
@@ -117,8 +117,11 @@ def _open(family: int, place: tuple[str | int | bytes, ...]) -> socket.socket:
 
 
 def _handler(route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def handle(_: web.Request) -> web.Response:
-        said = route()
+    async def handle(request: web.Request) -> web.Response:
+        if isinstance(route, Page):
+            said = route(HttpRequest(request.query, request.headers.get("Accept", "")))
+        else:
+            said = route()
         reply: HttpReply = said if isinstance(said, HttpReply) else await said
         return web.Response(
             status=reply.status,

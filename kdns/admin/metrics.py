@@ -1,25 +1,27 @@
 """CoreDNS's metrics, made from the blocks' plain counters when somebody scrapes them."""
 
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
 )
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 import kdns
-from kdns.plugins.block import Block
-from kdns.plugins.parts import HttpReply
+from kdns.plugins.block import Block, Counters
+from kdns.plugins.block import Exemplar as QueryExemplar
+from kdns.plugins.parts import HttpReply, HttpRequest
 from kdns.telemetry.histogram import OCTETS, SECONDS, Histogram
-from kdns.telemetry.meters import Sample
+from kdns.telemetry.meters import Labels, Sample
 from kdns.wire import iana
 
 COUNTED_TYPES = frozenset(
@@ -27,6 +29,10 @@ COUNTED_TYPES = frozenset(
     | {"SRV", "TXT", "HTTPS", "SVCB", "IXFR", "AXFR", "ANY"}
 )
 """Types that have a label of their own; all others are counted together, so labels are bounded."""
+
+_ZONE = ("server", "zone", "view")
+_LONGEST = 100
+"""Characters of a name in an exemplar, whose labels may have 128 together (OpenMetrics 1.0)."""
 
 
 class BlockCollector(Collector):
@@ -51,82 +57,85 @@ class BlockCollector(Collector):
         yield from self._traffic()
         yield from map(_family, self._samples())
 
+    def _counted(self) -> Iterable[tuple[Block, Labels, Counters]]:
+        """Each zone of a block that counts, its labels, and what was counted of it."""
+        for block in self._blocks():
+            if block.counted:
+                for zone, counters in zip(block.zones, block.by_zone, strict=True):
+                    yield block, (block.label, zone, ""), counters
+
+    def _enabled(self) -> Iterable[Metric]:
+        enabled = GaugeMetricFamily(
+            "coredns_plugin_enabled",
+            "1 for each directive that looks at the queries of a zone.",
+            labels=(*_ZONE, "name"),
+        )
+        for block, labels, _ in self._counted():
+            for directive in block.enabled:
+                enabled.add_metric((*labels, directive), 1)
+        yield enabled
+
     def _sizes_and_durations(self) -> Iterable[Metric]:
         durations = HistogramMetricFamily(
             "coredns_dns_request_duration_seconds",
             "Seconds from a query's arrival to its reply.",
-            labels=("server", "zone", "view"),
+            labels=_ZONE,
         )
         asked = HistogramMetricFamily(
-            "coredns_dns_request_size_bytes",
-            "Octets of queries.",
-            labels=("server", "zone", "view", "proto"),
+            "coredns_dns_request_size_bytes", "Octets of queries.", labels=(*_ZONE, "proto")
         )
         answered = HistogramMetricFamily(
-            "coredns_dns_response_size_bytes",
-            "Octets of replies.",
-            labels=("server", "zone", "view", "proto"),
+            "coredns_dns_response_size_bytes", "Octets of replies.", labels=(*_ZONE, "proto")
         )
         do = CounterMetricFamily(
-            "coredns_dns_do_requests",
-            "Queries with the DO bit set.",
-            labels=("server", "zone", "view"),
+            "coredns_dns_do_requests", "Queries with the DO bit set.", labels=_ZONE
         )
-        for block in self._blocks():
-            if not block.counted:
-                continue
-            labels = (block.label, block.zones[0], "")
-            counters = block.counters
-            histogram = counters.durations
-            durations.add_metric(labels, _buckets(SECONDS, histogram), histogram.sum)
+        for _, labels, counters in self._counted():
+            buckets = _with_exemplars(_buckets(SECONDS, counters.durations), counters.exemplars)
+            durations.add_metric(labels, buckets, counters.durations.sum)
             do.add_metric(labels, counters.do_requests)
             for family, sizes in (
                 (asked, counters.request_sizes),
                 (answered, counters.response_sizes),
             ):
                 for proto, histogram in sizes.items():
-                    buckets = _buckets(OCTETS, histogram)
-                    family.add_metric((*labels, proto), buckets, histogram.sum)
+                    family.add_metric((*labels, proto), _buckets(OCTETS, histogram), histogram.sum)
         yield from (durations, asked, answered, do)
 
     def _traffic(self) -> Iterable[Metric]:
         requests = CounterMetricFamily(
             "coredns_dns_requests",
             "DNS queries by zone, protocol, address family and type.",
-            labels=("server", "zone", "view", "proto", "family", "type"),
+            labels=(*_ZONE, "proto", "family", "type"),
         )
         responses = CounterMetricFamily(
             "coredns_dns_responses",
             "DNS replies by zone, rcode and the directive that answered.",
-            labels=("server", "zone", "view", "rcode", "plugin"),
+            labels=(*_ZONE, "rcode", "plugin"),
         )
-        panics = 0
-        for block in self._blocks():
-            panics += block.counters.panics
-            if not block.counted:
-                continue
-            zone = block.zones[0]
+        for _, labels, counters in self._counted():
             by_label: dict[tuple[str, str, str], int] = {}
-            for (proto, family, qtype), count in block.counters.requests.items():
+            for (proto, family, qtype), count in counters.requests.items():
                 text = iana.type_text(qtype)
                 label = (proto, str(family), text if text in COUNTED_TYPES else "other")
                 by_label[label] = by_label.get(label, 0) + count
-            for (proto, family_text, text), count in by_label.items():
-                requests.add_metric((block.label, zone, "", proto, family_text, text), count)
+            for asked, count in by_label.items():
+                requests.add_metric((*labels, *asked), count)
             by_answerer: dict[tuple[str, str], int] = {}
-            for (rcode, by), count in block.counters.responses.items():
+            for (rcode, by), count in counters.responses.items():
                 answered = (iana.rcode_text(rcode), by.partition("/")[0])
                 by_answerer[answered] = by_answerer.get(answered, 0) + count
             for answered, count in by_answerer.items():
-                responses.add_metric((block.label, zone, "", *answered), count)
+                responses.add_metric((*labels, *answered), count)
         yield requests
         yield responses
+        yield from self._enabled()
         yield from self._sizes_and_durations()
-        total = CounterMetricFamily(
-            "coredns_panics", "Counter of queries that made a directive fail."
+        panics = CounterMetricFamily("coredns_panics", "Queries that made a directive fail.")
+        panics.add_metric(
+            (), sum(counters.panics for block in self._blocks() for counters in block.by_zone)
         )
-        total.add_metric((), panics)
-        yield total
+        yield panics
 
 
 def _family(sample: Sample) -> Metric:
@@ -148,12 +157,36 @@ def _buckets(bounds: tuple[float, ...], histogram: Histogram) -> list[tuple[str,
     return list(zip(texts, accumulate(map(float, histogram.counts)), strict=True))
 
 
-def metrics_route(
-    blocks: Callable[[], Iterable[Block]], samples: Callable[[], Iterable[Sample]]
-) -> Callable[[], HttpReply]:
-    """What /metrics says."""
+def _with_exemplars(
+    buckets: list[tuple[str, float]], exemplars: Mapping[int, QueryExemplar]
+) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
+    made: dict[int, Exemplar] = {}
+    for bucket, (qname, ident, seconds, when) in exemplars.items():
+        told = qname if len(qname) <= _LONGEST else f"{qname[:_LONGEST]}…"
+        made[bucket] = Exemplar({"qname": told, "id": str(ident)}, seconds, when)
+    return [
+        (*bucket, made[index]) if index in made else bucket for index, bucket in enumerate(buckets)
+    ]
+
+
+def metrics_page(
+    blocks: Callable[[], Iterable[Block]],
+    samples: Callable[[], Iterable[Sample]],
+    *,
+    runtime: bool = False,
+) -> Callable[[HttpRequest], HttpReply]:
+    """What /metrics says: Prometheus's text, or OpenMetrics to who asks for it.
+
+    runtime: with what the collector of cycles has done in this process.
+    """
     registry = CollectorRegistry()
     registry.register(BlockCollector(blocks, samples))
-    ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
-    return lambda: HttpReply(200, generate_latest(registry), CONTENT_TYPE_LATEST)
+    if runtime:
+        GCCollector(registry=registry)
+
+    def page(request: HttpRequest) -> HttpReply:
+        encode, content_type = choose_encoder(request.accept)
+        return HttpReply(200, encode(registry), content_type)
+
+    return page

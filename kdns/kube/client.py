@@ -20,6 +20,8 @@ from kdns.cluster.lines import LineSplitter
 from kdns.cluster.objects import Resource
 from kdns.cluster.reflector import GO_ON, Pause, Reflector, WatchRequest
 from kdns.kube.credentials import Connection, CredentialsError, reason
+from kdns.kube.requests import RequestMeter
+from kdns.telemetry.meters import Meters
 
 MAX_LINE = 16 << 20
 """Bytes. etcd takes objects of 1.5 MiB, and as JSON they can be a few times that."""
@@ -60,7 +62,7 @@ class ApiClient:
     of one watch line and of one page of a list; `silence` is how long, in seconds, a watch may say
     nothing. `heard` has, by resource, when the server last proved that it tells us of it, by the
     clock `monotonic`: a page, an event or a bookmark. `patience` is how long, in seconds, an audit
-    waits for a watch to come as far as its list.
+    waits for a watch to come as far as its list. `meters` is where requests are counted.
 
     Of several addresses one is asked until it fails, and then the next one; as long as there is one
     that has not failed yet, at once.
@@ -76,7 +78,9 @@ class ApiClient:
         silence: float = WATCH_SILENCE_SECONDS,
         patience: float = AUDIT_PATIENCE,
         monotonic: Callable[[], float] = time.monotonic,
+        meters: Meters | None = None,
     ) -> None:
+        self._meter = RequestMeter(meters or Meters())
         self.heard: dict[Resource, float] = {}
         self._silence = silence
         self._patience = patience
@@ -113,17 +117,20 @@ class ApiClient:
         """Keep the reflector's sink up to date until cancelled."""
         self._followers[reflector.resource] = _Follower()
         rejected: str | None = None
+        delay = 0.0
         while True:
             try:
                 authorization = await self._connection.authorization(rejected)
             except CredentialsError as error:
                 pause = reflector.on_connection_lost(str(error))
             else:
+                self._meter.put_off(self.server, delay)
                 pause = await self._exchange(reflector, authorization)
                 rejected = authorization if pause.refresh else None
             self._note(reflector)
-            if pause.delay:
-                await self._sleep(pause.delay)
+            delay = pause.delay
+            if delay:
+                await self._sleep(delay)
 
     async def audit(self, reflector: Reflector) -> Verdict | None:
         """Compare what was told with what the server has, and have a fault healed by a list.
@@ -157,6 +164,7 @@ class ApiClient:
             authorization = await self._connection.authorization(None)
             target = self.server + reflector.target(audit.query)
             async with self._get(target, authorization, LIST_SILENCE_SECONDS, ACCEPT) as response:
+                self._meter.answered(self.server, response.status)
                 if response.status != 200:
                     log.info("audit of %s: HTTP %d", reflector.resource.value, response.status)
                     return False
@@ -184,22 +192,30 @@ class ApiClient:
         request, server = reflector.next_request(), self.server
         watches = isinstance(request, WatchRequest)
         silence = self._silence if watches else LIST_SILENCE_SECONDS
+        began, status = self._monotonic(), None
         try:
             async with self._get(server + request.target, authorization, silence) as response:
+                status = response.status
+                self._meter.answered(server, status)
                 if response.status >= 500:
                     return self._turn_from(server, await self._refused(reflector, response))
                 self._failed = 0
                 if response.status != 200:
                     return await self._refused(reflector, response)
                 if watches:
+                    self._meter.took(server, self._monotonic() - began)
                     return await self._watch(reflector, response)
-                pause = reflector.on_page(await _read(response, self._max_page))
+                page = await _read(response, self._max_page)
+                self._meter.took(server, self._monotonic() - began)
+                pause = reflector.on_page(page)
                 self._hear(reflector)
                 return pause
         except TimeoutError:
             why = f"{server} does not answer"
         except (ClientError, OSError, ObjectError) as error:
             why = f"{server}: {reason(error)}"
+        if status is None:
+            self._meter.answered(server, None)
         return self._turn_from(server, reflector.on_connection_lost(why))
 
     def _turn_from(self, server: str, pause: Pause) -> Pause:

@@ -25,6 +25,7 @@ from kdns.kube.kubeconfig import kubeconfig
 from kdns.kube.manifests import Manifests
 from kdns.kube.snapshot import SnapshotError
 from kdns.plugins.parts import SourceSettings
+from kdns.telemetry.meters import Meters
 
 WRITE_EVERY = 10.0
 """Seconds between two writings of the state."""
@@ -55,6 +56,8 @@ class Sources:
         state_dir: str = "",
         write_every: float = WRITE_EVERY,
     ) -> None:
+        self.meters = Meters()
+        """What is counted of talking to API servers."""
         self._state_dir = state_dir
         self._write_every = write_every
         self._snapshots: list[_Snapshot] = []
@@ -151,7 +154,10 @@ class Sources:
 
     async def _follow(self, connection: Connection, settings: SourceSettings, sink: Sink) -> None:
         selected = {resource: (labels, fields) for resource, labels, fields in settings.selectors}
-        async with ApiClient(connection) as client, asyncio.TaskGroup() as group:
+        async with (
+            ApiClient(connection, meters=self.meters) as client,
+            asyncio.TaskGroup() as group,
+        ):
             self._clients.append((client, settings.resources))
             for resource in sorted(settings.resources, key=lambda r: r.value):
                 labels, fields = selected[resource]

@@ -101,6 +101,12 @@ class Upstream:
         """Messages from the server that answered no question of ours."""
         return self._udp.ignored + self._tcp.ignored
 
+    def reuse(self) -> list[tuple[str, int, int]]:
+        """By transport: questions over what was open already, and those that had it opened."""
+        over = "tcp-tls" if self._encrypted else "tcp"
+        made = [] if self._encrypted else [("udp", self._udp.reused, self._udp.opened)]
+        return [*made, (over, self._tcp.reused, self._tcp.opened)]
+
     @property
     def unanswered(self) -> int:
         """How many questions are pending."""

@@ -8,7 +8,14 @@ import ssl
 from base64 import urlsafe_b64encode
 from typing import Final, Literal
 
-from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector
+from aiohttp import (
+    ClientError,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    TCPConnector,
+    TraceConfig,
+)
 
 from kdns.net.exchange import question_of
 from kdns.plugins.pending import Pending
@@ -42,7 +49,12 @@ class HttpsUpstream:
         self._limit = limit
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._reused = self._opened = 0
+        trace = TraceConfig()
+        trace.on_connection_reuseconn.append(self._on_reuse)
+        trace.on_connection_create_end.append(self._on_open)
         self._session = ClientSession(
+            trace_configs=[trace],
             connector=TCPConnector(
                 limit=_CONNECTIONS,
                 ssl=context,
@@ -72,6 +84,16 @@ class HttpsUpstream:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return pending
+
+    def reuse(self) -> list[tuple[str, int, int]]:
+        """See Upstream.reuse."""
+        return [("https", self._reused, self._opened)]
+
+    async def _on_reuse(self, *_: object) -> None:
+        self._reused += 1
+
+    async def _on_open(self, *_: object) -> None:
+        self._opened += 1
 
     async def close(self) -> None:
         """Fail what is pending and close every connection."""

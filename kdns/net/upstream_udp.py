@@ -56,6 +56,8 @@ class UdpPool:
         self.rng = rng
         self.clock = clock
         self.ignored = 0
+        self.opened = self.reused = 0
+        """Questions that had a socket made for them, and that went over one that was there."""
         self._ports: list[_Port | None] = [None] * size
         self._left: set[_Port] = set()
 
@@ -69,6 +71,9 @@ class UdpPool:
             except OSError as error:
                 self.done(exchange, UpstreamError("refused", str(error)))
                 return
+            self.opened += 1
+        else:
+            self.reused += 1
         port.send(exchange)
 
     def close(self) -> None:

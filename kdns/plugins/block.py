@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from kdns.plugins.chain import Handler, Request, refuse
 from kdns.telemetry.histogram import OCTETS, SECONDS, Histogram
+from kdns.wire import name
 from kdns.wire.reply import MAX_UDP_SIZE, OUR_UDP_SIZE, Reply
 
 MAX_TALLIES = 1024
@@ -16,6 +17,9 @@ RequestKey = tuple[str, int, int]
 
 Tally = tuple[str, int, int, int, str, int, int, bool]
 """(proto, family, qtype, rcode, directive, octets of the query and of the reply, DO)."""
+
+Exemplar = tuple[str, int, float, float]
+"""One query: its name, its ID, the seconds that it took, and when that was, since 1970."""
 
 MAX_COUNTED_TYPE = 256
 """Types above are counted as this one, so that nobody can make the table large by asking."""
@@ -38,6 +42,8 @@ class Counters:
     response_sizes: dict[str, Histogram] = field(default_factory=dict)
     tallies: dict[Tally, int] = field(default_factory=dict)
     """Answers that are not sorted into the rest yet."""
+    exemplars: dict[int, Exemplar] = field(default_factory=dict)
+    """By bucket of `durations`: the last query that fell into it, where that is wanted."""
 
     def answered(self, tally: Tally) -> None:
         """Count one query and its reply: one look-up, as nothing more may be done for each."""
@@ -63,6 +69,10 @@ class Counters:
         self.panics += other.panics
         self.do_requests += other.do_requests
         self.durations.add(other.durations)
+        for bucket, exemplar in other.exemplars.items():
+            mine_then = self.exemplars.get(bucket)
+            if mine_then is None or mine_then[3] < exemplar[3]:
+                self.exemplars[bucket] = exemplar
         for mine, theirs in (
             (self.request_sizes, other.request_sizes),
             (self.response_sizes, other.response_sizes),
@@ -116,4 +126,27 @@ class Block:
     """Whether the debug directive is there."""
     counted: bool = False
     """Whether the prometheus directive is there."""
-    counters: Counters = field(default_factory=Counters)
+    by_zone: list[Counters] = field(default_factory=list)
+    """What is counted, for each of the zones; one, if there are none."""
+    enabled: tuple[str, ...] = ()
+    """The directives that look at queries."""
+    _keys: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.by_zone = [Counters() for _ in self.zones] or [Counters()]
+        if len(self.zones) > 1:
+            self._keys = [name.from_text(zone).lower() for zone in self.zones]
+
+    @property
+    def counters(self) -> Counters:
+        """Those of the first zone, which mostly is the only one."""
+        return self.by_zone[0]
+
+    def counters_of(self, key: bytes) -> Counters:
+        """Those of the longest zone that a name, absolute and lower-case, is in."""
+        if not self._keys:
+            return self.by_zone[0]
+        for suffix in name.suffixes(key):
+            if suffix in self._keys:
+                return self.by_zone[self._keys.index(suffix)]
+        return self.by_zone[0]

@@ -71,7 +71,7 @@ class CacheHandler:
         self.options = options
         self.stores = {"success": Store(options.success.capacity)}
         self.stores["denial"] = Store(options.denial.capacity)
-        self.misses = self.prefetches = self.stale_served = 0
+        self.misses = self.prefetches = self.stale_served = self.drops = 0
         self._parts = parts
         self._following = following
         self._zones = tuple(name.from_text(zone) for zone in options.zones)
@@ -247,6 +247,7 @@ class CacheHandler:
         try:
             lasts, kind, kept = self._judged(key, reply)
         except WireError:
+            self.drops += 1
             return reply
         if lasts > 0 and not any(name.is_below(key[0], zone) for zone in self._disabled[kind]):
             self._put(kind, key, kept, lasts)
@@ -325,7 +326,7 @@ def count(handler: CacheHandler, parts: Parts) -> None:
     """Have what a handler counts among the metrics, under CoreDNS's names."""
     meters, block = parts.meters, parts.block
     # Not the block's attribute: where workers answer, that is replaced by a sum of theirs.
-    counters = block.counters
+    counted = tuple(block.by_zone)
     zones = ",".join(handler.options.zones)
     plain: Labels = (block.label, zones, "")
 
@@ -342,7 +343,8 @@ def count(handler: CacheHandler, parts: Parts) -> None:
 
     def hits(kind: str) -> int:
         by = NAME if kind == "success" else DENIED
-        return sum(times for (_, who), times in counters.responses.items() if who == by)
+        replies = [counters.responses for counters in counted]
+        return sum(n for by_rcode in replies for (_, who), n in by_rcode.items() if who == by)
 
     typed, untyped = ("server", "type", "zones", "view"), ("server", "zones", "view")
     meters.watch(
@@ -373,6 +375,11 @@ def count(handler: CacheHandler, parts: Parts) -> None:
             lambda: hits("success") + hits("denial") + handler.misses,
         ),
         ("coredns_cache_misses", "Questions that were passed on.", lambda: handler.misses),
+        (
+            "coredns_cache_drops",
+            "Replies that cannot be read and are not kept.",
+            lambda: handler.drops,
+        ),
         ("coredns_cache_prefetch", "Replies fetched ahead.", lambda: handler.prefetches),
         (
             "coredns_cache_served_stale",

@@ -27,6 +27,8 @@ from kdns.wire.reply import Reply, size_limit, write_reply
 
 log = logging.getLogger("kdns.query")
 
+DROPPED = "dropped"
+"""The zone of queries for no zone, as CoreDNS's metrics have it."""
 _ZONE_TRANSFERS = (iana.AXFR, iana.IXFR)
 
 
@@ -41,6 +43,8 @@ class Dispatcher:
         self._zones: dict[bytes, Block] = {}
         self.hot = HotAnswers()
         self.tables: list[Table] = []
+        self.nobody = Block((DROPPED,))
+        """Answers for names that no block serves: everything at its default."""
         self.unserved = 0
         """Messages that no block was asked about: unreadable ones, and names of no zone."""
 
@@ -84,10 +88,10 @@ class Dispatcher:
         if query.edns is not None and query.edns.version:
             # RFC 6891, section 6.1.3: a version that we do not have gets BADVERS and our own.
             self.unserved += 1
-            return self._write(block or _NOBODY, query, peer, Reply(Rcode.BADVERS))
+            return self._write(block or self.nobody, query, peer, Reply(Rcode.BADVERS))
         if block is None:
             self.unserved += 1
-            return self._write(_NOBODY, query, peer, Reply(Rcode.REFUSED))
+            return self._finish(self.nobody, Request(query, peer), Reply(Rcode.REFUSED), started)
         return self._answer(block, Request(query, peer), table, started)
 
     def _prepared(self, wire: bytes, query: Query, table: Table, started: float) -> bytes | None:
@@ -113,7 +117,7 @@ class Dispatcher:
             return None
         body = prepared.body()
         if block.counted:
-            counters = block.counters
+            counters = block.counters_of(query.key)
             edns = query.edns
             counters.answered(
                 (
@@ -249,7 +253,8 @@ class Dispatcher:
     def _count(
         self, block: Block, request: Request, reply: Reply, size: int, started: float
     ) -> None:
-        peer, query, counters = request.peer, request.query, block.counters
+        peer, query = request.peer, request.query
+        counters = block.counters_of(query.key)
         edns = query.edns
         counters.answered(
             (
@@ -354,9 +359,6 @@ _TC = iana.TC >> 8
 _RCODE = 15
 _SURE_ROOM = MIN_UDP_SIZE - 12 - name.MAX_NAME - 4
 """Octets of an OPT that every reply has room for."""
-
-_NOBODY = Block(())
-"""Answers for names that no block serves: everything at its default."""
 
 
 class Front:

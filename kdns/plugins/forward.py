@@ -207,9 +207,16 @@ def count(handler: ForwardHandler, parts: Parts) -> None:
         SECONDS,
         ("proxy_name", "to", "rcode"),
     )
+    # CoreDNS has it no more, but there are alerts that ask for it.
+    before = meters.histogram(
+        "coredns_forward_request_duration_seconds",
+        "As coredns_proxy_request_duration_seconds: its name before CoreDNS 1.11.",
+        SECONDS,
+        ("to", "rcode"),
+    )
 
     def enter(target: Target) -> None:
-        target.durations = Durations(proxied, target.label)
+        target.durations = Durations(proxied, before, target.label)
 
     handler.enter = enter
     for target in forwarding.targets:
@@ -285,14 +292,18 @@ def count(handler: ForwardHandler, parts: Parts) -> None:
 class Durations(dict[int, Histogram]):
     """A target's durations by rcode, each entered among the metrics when it is first there."""
 
-    def __init__(self, proxied: dict[Labels, Histogram], label: str) -> None:
+    def __init__(
+        self, proxied: dict[Labels, Histogram], before: dict[Labels, Histogram], label: str
+    ) -> None:
         super().__init__()
         self._proxied = proxied
+        self._before = before
         self._label = label
 
     def __setitem__(self, rcode: int, histogram: Histogram) -> None:
-        labels = (NAME, self._label, iana.rcode_text(rcode))
-        super().__setitem__(rcode, self._proxied.setdefault(labels, histogram))
+        text = iana.rcode_text(rcode)
+        held = self._proxied.setdefault((NAME, self._label, text), histogram)
+        super().__setitem__(rcode, self._before.setdefault((self._label, text), held))
 
 
 def parse(directive: Directive, zones: tuple[str, ...]) -> Forward:

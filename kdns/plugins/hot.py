@@ -17,7 +17,7 @@ bounded, by number and by octets; what was not used since the last sweep goes fi
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from kdns.plugins.block import Block
+from kdns.plugins.block import Block, Counters
 from kdns.plugins.peer import Proto
 from kdns.telemetry.histogram import SECONDS, Histogram
 
@@ -102,6 +102,12 @@ class Prepared:
         # The client it was made for has had it in its first order.
         self.used = 1
 
+    @property
+    def qname(self) -> bytes:
+        """The name in lower case; only once the reply is kept under a question."""
+        key = self.key[0] if isinstance(self.key, tuple) else self.key
+        return key[:-_TYPE_CLASS_FLAGS] if isinstance(key, bytes) else b""
+
     def body(self) -> bytes:
         """The reply in its next order."""
         used = self.used
@@ -161,16 +167,19 @@ class Entry:
 
 
 _NONE: list[int] = []
+_TYPE_CLASS_FLAGS = 6
+"""Octets after the name in a question's key."""
 
 
 class Tally:
     """Hits that are alike in all that is counted, and not in the metrics yet."""
 
-    __slots__ = ("asked", "block", "do", "qtype", "response", "size", "times")
+    __slots__ = ("asked", "block", "counters", "do", "qtype", "response", "size", "times")
 
     def __init__(self, entry: Entry) -> None:
         prepared = entry.prepared
         self.block = prepared.block
+        self.counters = prepared.block.counters_of(prepared.qname)
         self.qtype = prepared.qtype
         self.response = (prepared.rcode, prepared.by)
         self.do = prepared.do
@@ -194,8 +203,8 @@ class Table:
         self._limit = limit
         self._tallies: dict[object, Tally] = {}
         self._unsettled: list[Tally] = []
-        self._owed: dict[int, tuple[Block, int]] = {}
-        """By a block's id: hits whose durations are still in `seconds`."""
+        self._owed: dict[int, tuple[Counters, int]] = {}
+        """By the counters' id: hits whose durations are still in `seconds`."""
 
     def widen(self, names: int) -> None:
         """Have room for all of so many names of a cluster beside what others ask."""
@@ -228,8 +237,8 @@ class Table:
             if entry.hits != entry.counted:
                 self._count(entry)
         self._settle()
-        for block, hits in self._owed.values():
-            block.counters.durations.add(self.seconds.take(hits))
+        for counters, hits in self._owed.values():
+            counters.durations.add(self.seconds.take(hits))
         self._owed.clear()
 
     def _count(self, entry: Entry) -> None:
@@ -250,7 +259,7 @@ class Table:
     def _tally_of(self, entry: Entry) -> Tally:
         """One tally for what is counted alike, so that a scrape has few to settle."""
         made = Tally(entry)
-        kind = (id(made.block), made.qtype, made.response, made.do, made.asked, made.size)
+        kind = (id(made.counters), made.qtype, made.response, made.do, made.asked, made.size)
         if len(self._tallies) >= MAX_TALLIES:
             self._tallies.clear()
         return self._tallies.setdefault(kind, made)
@@ -258,12 +267,12 @@ class Table:
     def _settle(self) -> None:
         for tally in self._unsettled:
             times, tally.times = tally.times, 0
-            block, counters = tally.block, tally.block.counters
-            if block.counted:
+            counters = tally.counters
+            if tally.block.counted:
                 counters.count((self.proto, self.family, tally.qtype), tally.response, times)
                 counters.measure(self.proto, tally.asked, tally.size, times, do=tally.do)
-                _, owed = self._owed.get(id(block), (block, 0))
-                self._owed[id(block)] = (block, owed + times)
+                _, owed = self._owed.get(id(counters), (counters, 0))
+                self._owed[id(counters)] = (counters, owed + times)
         self._unsettled.clear()
 
     def _sweep(self) -> None:

@@ -3,7 +3,7 @@
 app.py joins the two sides, and tests put in what they like.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple, Protocol
@@ -13,6 +13,7 @@ from kdns.cluster.selectors import FieldSelector, LabelSelector
 from kdns.cluster.state import Cluster
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Outcome, Request
+from kdns.plugins.pending import Pending
 from kdns.plugins.upstream import UpstreamExchange, UpstreamSettings
 from kdns.telemetry.meters import Meters
 
@@ -28,7 +29,28 @@ class HttpReply(NamedTuple):
     content_type: str = "text/plain; charset=utf-8"
 
 
-Route = Callable[[], HttpReply | Awaitable[HttpReply]]
+class HttpRequest(NamedTuple):
+    """What a page may ask of its request: the query's parameters, and the Accept header."""
+
+    query: Mapping[str, str]
+    accept: str = ""
+
+
+NOTHING_ASKED = HttpRequest({})
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A route that wants to know what was asked."""
+
+    answer: Callable[[HttpRequest], HttpReply | Awaitable[HttpReply]]
+
+    def __call__(self, request: HttpRequest = NOTHING_ASKED) -> HttpReply | Awaitable[HttpReply]:
+        """What it says."""
+        return self.answer(request)
+
+
+Route = Callable[[], HttpReply | Awaitable[HttpReply]] | Page
 
 
 class Timer(Protocol):
@@ -77,6 +99,9 @@ class Parts(Protocol):
     def monotonic(self) -> float:
         """Seconds of a clock that never goes back."""
 
+    def now(self) -> float:
+        """Seconds since 1970."""
+
     def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
         """Call `callback` in `delay` seconds."""
 
@@ -104,8 +129,14 @@ class Parts(Protocol):
     def route(self, address: str, path: str, route: Route) -> None:
         """Serve `path` over HTTP on `address` ("host:port" or ":port")."""
 
-    def metrics_route(self, address: str) -> None:
-        """Serve /metrics on `address`."""
+    def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:
+        """Whether what we serve over HTTP there is 200, within so many seconds.
+
+        None in a process that serves none.
+        """
+
+    def metrics_route(self, address: str, *, runtime: bool = False) -> None:
+        """Serve /metrics on `address`. runtime: with what the collector of cycles has done."""
 
     def when_ready(self, name: str, ready: Callable[[], bool]) -> None:
         """Have the server count as ready only when `ready` says so too."""

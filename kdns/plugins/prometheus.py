@@ -1,13 +1,18 @@
 """prometheus: counts, and serves the counts over HTTP in the exposition format."""
 
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kdns.corefile import values
 from kdns.corefile.errors import CorefileError
 from kdns.corefile.model import Directive
-from kdns.plugins.chain import Handler
+from kdns.plugins.chain import Handler, Request
 from kdns.plugins.configured import Configured, read_options
 from kdns.plugins.parts import Parts
+from kdns.telemetry.histogram import SECONDS
+from kdns.wire import name
+from kdns.wire.reply import Reply
 
 DEFAULT_ADDRESS = "localhost:9153"
 
@@ -17,22 +22,53 @@ class Prometheus(Configured):
     """The settings of one prometheus directive."""
 
     address: str = DEFAULT_ADDRESS
+    runtime: bool = False
+    exemplars: bool = False
 
     def explain(self) -> str:
         return f"http://{self.address}/metrics"
 
     def build(self, parts: Parts, following: Handler) -> Handler:
         parts.block.counted = True
-        parts.metrics_route(self.address)
+        parts.metrics_route(self.address, runtime=self.runtime)
+        if self.exemplars:
+            parts.block.observers.append(Exemplars(parts))
         return following
+
+
+class Exemplars:
+    """An observer that keeps, of each bucket of durations, the last query that fell into it.
+
+    There are no traces that an exemplar could point to. What there is: which name it was, and the
+    ID that the client's log has. Hot answers are not among them: nobody waits for those.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._block = parts.block
+        self._now = parts.now
+
+    def __call__(self, request: Request, reply: Reply, size: int, seconds: float) -> None:
+        """See block.Observer."""
+        query = request.query
+        bucket = bisect_left(SECONDS, seconds)
+        exemplar = (name.to_text(query.key), query.id, seconds, self._now())
+        self._block.counters_of(query.key).exemplars[bucket] = exemplar
 
 
 def parse(directive: Directive, zones: tuple[str, ...]) -> Prometheus:
     """See configured.Parse."""
     args = values.at_most(directive, 1)
-    # What the runtime knows of itself is always there: it costs nothing until somebody scrapes it.
-    read_options(directive, {"runtime_metrics": values.flag, "tls": _not_yet})
-    return Prometheus(str(values.listen_address(args[0]))) if args else Prometheus()
+    given: dict[str, bool] = {}
+
+    def flag(field: str) -> Callable[[Directive], object]:
+        return lambda option: given.__setitem__(field, values.flag(option))
+
+    read_options(
+        directive,
+        {"runtime_metrics": flag("runtime"), "exemplars": flag("exemplars"), "tls": _not_yet},
+    )
+    address = str(values.listen_address(args[0])) if args else DEFAULT_ADDRESS
+    return Prometheus(address, **given)
 
 
 def _not_yet(option: Directive) -> None:

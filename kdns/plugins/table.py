@@ -59,6 +59,11 @@ BUILT_IN = (
     Plugin("whoami", whoami.parse),
 )
 
+WITHOUT_HANDLER = frozenset(
+    {"multisocket", "reload", "bind", "debug", "ready", "health", "pprof", "tls", "timeouts"}
+)
+"""Directives that no query passes in CoreDNS either: `coredns_plugin_enabled` is about others."""
+
 OF_COREDNS = [
     "root",
     "metadata",

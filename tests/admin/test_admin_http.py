@@ -9,7 +9,7 @@ import pytest
 
 from kdns.admin import http
 from kdns.admin.http import AdminError, AdminServer
-from kdns.plugins.parts import HttpReply
+from kdns.plugins.parts import HttpReply, HttpRequest, Page
 
 
 @pytest.fixture
@@ -194,3 +194,16 @@ async def test_a_closed_server_lets_go_of_its_address_even_from_idle_clients() -
     again.route(f"127.0.0.1:{port}", "/health", ok)
     await again.start()
     await again.close()
+
+
+async def test_a_page_is_told_what_was_asked(
+    server: AdminServer, client: aiohttp.ClientSession
+) -> None:
+    def echo(request: HttpRequest) -> HttpReply:
+        return HttpReply(200, f"{request.query['seconds']} {request.accept}".encode())
+
+    server.route("127.0.0.1:0", "/page", Page(echo))
+    await server.start()
+    url = f"http://127.0.0.1:{server.ports['127.0.0.1:0']}/page?seconds=5"
+    async with client.get(url, headers={"Accept": "text/html"}) as reply:
+        assert await reply.text() == "5 text/html"

@@ -19,6 +19,7 @@ from kdns.cluster.reflector import Reflector
 from kdns.cluster.sink import Key
 from kdns.kube.client import AUDIT_PATIENCE, MAX_LINE, MAX_PAGE, WATCH_SILENCE_SECONDS, ApiClient
 from kdns.kube.credentials import Connection, endpoint, in_cluster
+from kdns.telemetry.meters import Meters
 from kdns.testing.apihistory import Json
 from kdns.testing.apiserver import ApiServer
 from kdns.testing.sink import Bound, Held
@@ -125,6 +126,7 @@ async def running(
     silence: float = WATCH_SILENCE_SECONDS,
     patience: float = AUDIT_PATIENCE,
     stream: bool = False,
+    meters: Meters | None = None,
 ) -> AsyncIterator[Scene]:
     sink, sleeper, bad = Told(), Sleeper(), list[str]()
     reflector = Reflector(
@@ -143,6 +145,7 @@ async def running(
         silence=silence,
         patience=patience,
         monotonic=lambda: float(sink.told),
+        meters=meters,
     ) as client:
         task = asyncio.create_task(client.run(reflector))
         try:
@@ -502,3 +505,32 @@ async def test_fresh_credentials_that_are_a_certificate_are_shown_on_a_fresh_con
         async with running(connection) as scene:
             await scene.sleeper.asked(1)
     assert len(set(peers)) == 2
+
+
+async def test_requests_are_counted_with_and_without_a_status(api: ApiServer) -> None:
+    meters = Meters()
+    api.refuse(503)
+    async with running(endpoint(api.url), meters=meters) as scene:
+        await scene.sleeper.asked(1)
+        scene.sleeper.wake()
+        await api.watching("services")
+        api.drop_connections()
+        await scene.sleeper.asked(2)
+    codes = {
+        labels[0]: count
+        for sample in meters.sample()
+        if sample.kind == "counter"
+        for labels, count in sample.numbers
+    }
+    # The watch that broke off had a status.
+    assert codes == {"503": 1, "200": 2}
+
+
+async def test_a_request_to_a_server_that_is_not_there_is_an_error() -> None:
+    async with ApiServer() as gone:
+        connection = endpoint(gone.url)
+    meters = Meters()
+    async with running(connection, meters=meters) as scene:
+        await scene.sleeper.asked(1)
+    (requests,) = [sample for sample in meters.sample() if sample.kind == "counter"]
+    assert [labels[0] for labels, _ in requests.numbers] == ["<error>"]

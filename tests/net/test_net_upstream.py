@@ -336,3 +336,11 @@ def test_a_name_is_no_upstream() -> None:
     with pytest.raises(ValueError, match="expected an IPv4 or IPv6 address"):
         Upstream("dns.example", 53, loop=loop, rng=Random(1))
     loop.close()
+
+
+async def test_questions_over_what_is_open_and_what_is_opened_are_counted() -> None:
+    async with pair(otherwise=echo, sockets=1) as it:
+        for tcp in (False, True):
+            for _ in range(3):
+                await reply(it.ask(query(), tcp=tcp))
+        assert it.upstream.reuse() == [("udp", 2, 1), ("tcp", 2, 1)]

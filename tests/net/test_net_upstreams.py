@@ -446,3 +446,23 @@ async def test_an_error_that_repeats_no_question_is_an_answer(tcp: bool) -> None
         got = await result(upstream.ask(QUERY, tcp=tcp, timeout=10.0))
         await upstream.close()
     assert got == QUERY[:2] + b"\x81\x81\x00\x01" + bytes(6) + QUERY[12:]
+
+
+async def test_questions_over_open_connections_are_counted(certificates: Certificates) -> None:
+    async with ScriptedUpstream(context=certificates.server_context()) as server:
+        upstream = made(over_tls(server, certificates))
+        for _ in range(3):
+            await result(upstream.ask(QUERY, tcp=False, timeout=10.0))
+        assert upstream.reuse() == [("tcp-tls", 2, 1)]
+        await upstream.close()
+
+
+async def test_questions_over_open_connections_of_https_are_counted(
+    certificates: Certificates,
+) -> None:
+    async with web_server(certificates, lambda wire: message(echo(wire))) as (given, _):
+        upstream = made(given)
+        for _ in range(3):
+            await result(upstream.ask(QUERY, tcp=False, timeout=10.0))
+        assert upstream.reuse() == [("https", 2, 1)]
+        await upstream.close()

@@ -66,6 +66,8 @@ class FakeParts:
     settings: dict[tuple[str, int], UpstreamSettings] = field(default_factory=dict)
     clusters: dict[SourceSettings, Cluster] = field(default_factory=dict)
     routes: dict[tuple[str, str], Route] = field(default_factory=dict)
+    fetches: list[Pending[bool]] = field(default_factory=list)
+    fetched: list[tuple[str, str, float]] = field(default_factory=list)
     metrics: list[str] = field(default_factory=list)
     readiness: list[tuple[str, Callable[[], bool]]] = field(default_factory=list)
     lameduck: float = 0.0
@@ -79,6 +81,9 @@ class FakeParts:
 
     def monotonic(self) -> float:
         return self.clock.time()
+
+    def now(self) -> float:
+        return 1700000000.0 + self.clock.time()
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
         return self.clock.call_later(delay, callback)
@@ -112,7 +117,11 @@ class FakeParts:
     def route(self, address: str, path: str, route: Route) -> None:
         self.routes[address, path] = route
 
-    def metrics_route(self, address: str) -> None:
+    def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:
+        self.fetched.append((address, path, seconds))
+        return self.fetches.pop(0) if self.fetches else None
+
+    def metrics_route(self, address: str, *, runtime: bool = False) -> None:
         self.metrics.append(address)
 
     def when_ready(self, name: str, ready: Callable[[], bool]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Handler, Outcome, Request
 from kdns.plugins.dispatch import Dispatcher
+from kdns.plugins.hot import Table
 from kdns.plugins.peer import Peer
 from kdns.plugins.pending import Pending
 from kdns.wire import iana, name
@@ -383,3 +384,37 @@ def test_observers_are_told_of_the_reply_its_octets_and_the_time_it_took(at_once
     (wire,) = got
     assert wire is not None
     assert told == [("a.example.", "test", len(wire), 0.0 if at_once else 2.5)]
+
+
+def test_a_block_of_several_zones_counts_each_for_itself() -> None:
+    served = block("example.", "sub.example.", "other.")
+    server = Server(served)
+    table = Table("tcp", 1)
+    front = server.dispatcher.front(table)
+    peer = PEER._replace(proto="tcp")
+    for text, times in (("a.example", 1), ("b.sub.example", 4), ("other", 3)):
+        for _ in range(times):
+            front(question(text), peer)
+    table.count()
+    for counters in served.by_zone:
+        counters.settle()
+    assert [sum(c.requests.values()) for c in served.by_zone] == [1, 4, 3]
+    assert [sum(c.durations.counts) for c in served.by_zone] == [1, 4, 3]
+
+
+def test_queries_for_no_zone_are_counted_as_dropped() -> None:
+    server = Server(block("example."))
+    nobody = server.dispatcher.nobody
+    nobody.counted = True
+    server.ask(question("elsewhere"))
+    nobody.counters.settle()
+    assert nobody.zones == ("dropped",)
+    assert nobody.counters.responses == {(Rcode.REFUSED, ""): 1}
+
+
+def test_what_cannot_be_read_is_told_to_who_looks_for_a_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG", "kdns.query")
+    Server().raw(b"\x00\x07odd")
+    assert caplog.messages == ["from 10.0.0.1: shorter than a header: 00076f6464"]

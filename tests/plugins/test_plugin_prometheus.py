@@ -5,7 +5,8 @@ import pytest
 from kdns.corefile.errors import CorefileError
 from kdns.plugins import prometheus
 from kdns.plugins.chain import refuse
-from tests.plugins.fakes import FakeParts, settings
+from kdns.wire.reply import Reply
+from tests.plugins.fakes import FakeParts, ask, settings
 
 
 @pytest.mark.parametrize(
@@ -33,9 +34,31 @@ def test_the_block_is_counted_and_its_counts_are_served(text: str, address: str)
         ("prometheus :1 :2", r"^Corefile:2: prometheus: expected at most 1 argument"),
         ("prometheus {\nruntime_metrics x\n}", r"^Corefile:3: runtime_metrics: expected 0 arg"),
         ("prometheus {\ntls web.yml\n}", r"^Corefile:3: prometheus: tls .* not have yet"),
-        ("prometheus {\nx\n}", r"^Corefile:3: prometheus: unknown option 'x'; expected runtime_"),
+        (
+            "prometheus {\nx\n}",
+            r"^Corefile:3: prometheus: unknown option 'x'; expected exemplars, runtime_",
+        ),
     ],
 )
 def test_bad_arguments_are_told_with_their_place(text: str, message: str) -> None:
     with pytest.raises(CorefileError, match=message):
         settings(prometheus.parse, text)
+
+
+def test_exemplars_are_the_last_query_of_each_bucket() -> None:
+    parts = FakeParts()
+    settings(prometheus.parse, "prometheus {\nexemplars\n}").build(parts, refuse)
+    (observe,) = parts.block.observers
+    for text, seconds in (("a.", 0.0001), ("B.", 0.0001), ("c.", 1.5)):
+        observe(ask(text), Reply(), 100, seconds)
+    now = parts.now()
+    assert parts.block.counters.exemplars == {
+        0: ("b.", 7, 0.0001, now),
+        13: ("c.", 7, 1.5, now),
+    }
+
+
+def test_without_being_asked_for_there_are_none() -> None:
+    parts = FakeParts()
+    settings(prometheus.parse, "prometheus").build(parts, refuse)
+    assert parts.block.observers == []
