@@ -30,6 +30,7 @@ from kdns.corefile.errors import CorefileError
 from kdns.kube.credentials import CredentialsError
 from kdns.kube.manifests import ManifestError
 from kdns.kube.sources import Sources
+from kdns.kube.watches import AUDIT_EVERY
 from kdns.net.listen import ListenError
 from kdns.nursery import Nursery, plant
 from kdns.plan import DEFAULT_COREFILE, Plan, make_plan, read_corefile
@@ -100,6 +101,10 @@ def _parser() -> argparse.ArgumentParser:
         help="remember the cluster there, and start from it when the API server is away",
     )
     server.add_argument(
+        "--audit-every", type=_seconds, metavar="SECONDS", default=AUDIT_EVERY,
+        help="compare what the API server has told with what it has; 0 for never (%(default)g)",
+    )  # fmt: skip
+    server.add_argument(
         "--log-format", choices=("text", "json"), default="text",
         help="text is CoreDNS's lines, json is an object a line (text)",
     )  # fmt: skip
@@ -119,6 +124,12 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number of seconds, got {text!r}")
+    return float(text)
 
 
 def _workers(text: str) -> int:
@@ -221,6 +232,7 @@ def _sources(
         rng=SystemRandom(),
         relay=relay,
         state_dir=options.state_dir,
+        audit_every=options.audit_every,
     )
 
 

@@ -60,6 +60,8 @@ class Cluster:
         self._now = now
         self._on_bad_object = on_bad_object
         self._listeners: list[Listener] = []
+        self.on_changed: Callable[[objects.Object], object] | None = None
+        """Told of each object that changes what was known whole already, after all listeners."""
         self.serial = 0
         """Unix time of the last change: what CoreDNS puts into the SOA."""
         self.synced: set[Resource] = set()
@@ -92,6 +94,8 @@ class Cluster:
             return
         self._keys[resource].add(key)
         self._tell(change)
+        if change is not None and self.on_changed is not None and self._is_current(resource):
+            self.on_changed(obj)
 
     def remove(self, resource: Resource, key: Key) -> None:
         """See Sink."""
@@ -111,6 +115,9 @@ class Cluster:
         """See Sink."""
         self.assumed.add(resource)
         self._know(resource)
+
+    def _is_current(self, resource: Resource) -> bool:
+        return resource in self.synced and resource not in self.assumed
 
     def _know(self, resource: Resource) -> None:
         self.synced.add(resource)

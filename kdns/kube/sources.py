@@ -8,7 +8,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from math import inf
 from pathlib import Path
 from random import Random
 from typing import NoReturn
@@ -24,6 +23,7 @@ from kdns.kube.credentials import Connection, endpoint, in_cluster
 from kdns.kube.kubeconfig import kubeconfig
 from kdns.kube.manifests import Manifests
 from kdns.kube.snapshot import SnapshotError
+from kdns.kube.watches import AUDIT_EVERY, Watches
 from kdns.plugins.parts import SourceSettings
 from kdns.telemetry.meters import Meters
 
@@ -42,6 +42,7 @@ class Sources:
     objects and is told before.
     state_dir: where the state is written when it changes, and read from at the start; "" for not.
     write_every: seconds between two writings at least.
+    audit_every: seconds between two audits of what the API server has told; 0 for none.
     """
 
     def __init__(
@@ -55,9 +56,12 @@ class Sources:
         relay: Callable[[int, Cluster, Held], Sink] | None = None,
         state_dir: str = "",
         write_every: float = WRITE_EVERY,
+        audit_every: float = AUDIT_EVERY,
     ) -> None:
         self.meters = Meters()
         """What is counted of talking to API servers."""
+        self._watches = Watches(rng, audit_every)
+        self._watches.count_in(self.meters)
         self._state_dir = state_dir
         self._write_every = write_every
         self._snapshots: list[_Snapshot] = []
@@ -69,7 +73,6 @@ class Sources:
         self._relay = relay
         self._clusters: dict[SourceSettings, Cluster] = {}
         self._tasks: list[asyncio.Task[object]] = []
-        self._clients: list[tuple[ApiClient, frozenset[Resource]]] = []
         self._stopping = asyncio.Event()
 
     def cluster(self, settings: SourceSettings) -> Cluster:
@@ -97,13 +100,13 @@ class Sources:
                 continue
             connection = await self._connect(settings)
             if remembers:
-                identity = f"{connection.server}, {_selected(settings)}"
+                identity = f"{' '.join(connection.servers)}, {_selected(settings)}"
                 path = Path(self._state_dir) / f"cluster-{number}.state"
                 remembered = _Snapshot(path, identity, held, settings.resources)
                 remembered.recall(sink)
                 self._snapshots.append(remembered)
                 self._spawn(remembered.keep(self._write_every), f"state in {path}")
-            log.info("watching %s", connection.server)
+            log.info("watching %s", " or ".join(connection.servers))
             self._spawn(self._follow(connection, settings, sink), connection.server)
 
     def ages(self) -> Iterator[tuple[str, float]]:
@@ -111,11 +114,7 @@ class Sources:
 
         Manifests are looked at all the time, and are not in it.
         """
-        now = time.monotonic()
-        for client, resources in self._clients:
-            for resource in resources:
-                heard = client.heard.get(resource)
-                yield resource.value, inf if heard is None else now - heard
+        return self._watches.ages()
 
     async def close(self) -> None:
         """Follow nothing any more. The clusters keep the state that they have."""
@@ -149,27 +148,25 @@ class Sources:
         if settings.kubeconfig is not None:
             return await kubeconfig(*settings.kubeconfig, self._environ)
         if settings.endpoint is not None:
-            return endpoint(settings.endpoint, *(settings.tls or ()))
+            others = settings.other_endpoints
+            return endpoint(settings.endpoint, *(settings.tls or ()), others=others)
         return in_cluster(self._environ)
 
     async def _follow(self, connection: Connection, settings: SourceSettings, sink: Sink) -> None:
         selected = {resource: (labels, fields) for resource, labels, fields in settings.selectors}
-        async with (
-            ApiClient(connection, meters=self.meters) as client,
-            asyncio.TaskGroup() as group,
-        ):
-            self._clients.append((client, settings.resources))
-            for resource in sorted(settings.resources, key=lambda r: r.value):
-                labels, fields = selected[resource]
-                reflector = Reflector(
-                    resource,
-                    sink,
-                    self._rng,
-                    label_selector=str(labels),
-                    field_selector=str(fields),
-                    on_bad_object=lambda reason: log.warning("left out: %s", reason),
-                )
-                group.create_task(client.run(reflector), name=f"watch {resource.value}")
+        reflectors = [
+            Reflector(
+                resource,
+                sink,
+                self._rng,
+                label_selector=str(selected[resource][0]),
+                field_selector=str(selected[resource][1]),
+                on_bad_object=lambda reason: log.warning("left out: %s", reason),
+            )
+            for resource in sorted(settings.resources, key=lambda r: r.value)
+        ]
+        async with ApiClient(connection, meters=self.meters) as client:
+            await self._watches.run(client, reflectors)
 
 
 class _Snapshot:

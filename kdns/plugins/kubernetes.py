@@ -8,6 +8,7 @@ no such name                     -> fallthrough, or NXDOMAIN with the zone's SOA
 """
 
 import re
+import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -42,6 +43,7 @@ from kdns.plugins.chain import (
 from kdns.plugins.configured import Configured, read_options
 from kdns.plugins.parts import Parts, SourceSettings
 from kdns.plugins.pending import after
+from kdns.plugins.programming import measure
 from kdns.wire import iana, name
 from kdns.wire.iana import Rcode
 from kdns.wire.reply import Reply, RRset
@@ -80,6 +82,7 @@ class Kubernetes(Configured):
     labels: LabelSelector | None = None
     fallthrough: tuple[str, ...] | None = None
     endpoint: str | None = None
+    other_endpoints: tuple[str, ...] = ()
     tls: tuple[str, str, str] | None = None
     kubeconfig: tuple[str, str] | None = None
     ineffective: list[str] = field(default_factory=list)
@@ -123,6 +126,7 @@ class Kubernetes(Configured):
             resources=frozenset(resources),
             selectors=tuple(s for s in selectors if s[0] in resources),
             endpoint=self.endpoint,
+            other_endpoints=self.other_endpoints,
             tls=self.tls,
             kubeconfig=self.kubeconfig,
         )
@@ -154,6 +158,7 @@ class Kubernetes(Configured):
         parts.when_ready(NAME, in_sync)
         handler = KubernetesHandler(zones, fallthrough, in_sync, parts.resolve, following)
         handler.assumed = cluster.assumed
+        measure(cluster, parts.meters, time.time)
         # After the zones' own listening: what they remember is gone before answers are forgotten.
         cluster.listen(lambda change: parts.forget(handler.touched(change)))
         return handler
@@ -371,9 +376,8 @@ def _read_options(directive: Directive, settings: Kubernetes) -> None:
         )
 
     def endpoint(option: Directive) -> None:
-        settings.endpoint = _endpoint(option)
-        if len(option.args) > 1:
-            settings.ineffective.append(f"{option.place}: only the first endpoint is used")
+        settings.endpoint, *others = _endpoints(option)
+        settings.other_endpoints = tuple(others)
 
     def namespaces(option: Directive) -> None:
         settings.namespaces += _namespaces(option)
@@ -418,13 +422,14 @@ def _rate(option: Directive) -> None:
         raise CorefileError.at(arg, f"{option.name}: expected a number, got {arg.text!r}")
 
 
-def _endpoint(option: Directive) -> str:
-    url = values.at_least(option, 1)[0]
-    if not url.text.lower().startswith(("http://", "https://")):
-        raise CorefileError.at(
-            url, f"endpoint: expected http://HOST[:PORT] or https://HOST[:PORT], got {url.text!r}"
-        )
-    return url.text
+def _endpoints(option: Directive) -> list[str]:
+    """URLs of one API. CoreDNS takes several for old Corefiles' sake, and uses the first."""
+    urls = values.at_least(option, 1)
+    for url in urls:
+        if not url.text.lower().startswith(("http://", "https://")):
+            expected = "expected http://HOST[:PORT] or https://HOST[:PORT]"
+            raise CorefileError.at(url, f"endpoint: {expected}, got {url.text!r}")
+    return list(dict.fromkeys(url.text for url in urls))
 
 
 def _kubeconfig(option: Directive) -> tuple[str, str]:

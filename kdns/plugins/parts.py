@@ -64,7 +64,8 @@ class Timer(Protocol):
 class SourceSettings:
     """Where a kubernetes directive's objects come from, and which of them.
 
-    endpoint, tls, kubeconfig: as in the Corefile; all absent is the pod's own service account.
+    endpoint, other_endpoints (of the same API), tls, kubeconfig: as in the Corefile; all absent is
+    the pod's own service account.
     resources: what is listed and watched.
     selectors: by resource; resources without one are watched whole.
     """
@@ -72,6 +73,7 @@ class SourceSettings:
     resources: frozenset[Resource]
     selectors: tuple[tuple[Resource, LabelSelector, FieldSelector], ...] = ()
     endpoint: str | None = None
+    other_endpoints: tuple[str, ...] = ()
     tls: tuple[str, str, str] | None = None
     kubeconfig: tuple[str, str] | None = None
     """(file, context); an empty context is the file's current one."""

@@ -339,12 +339,18 @@ def test_it_explains_itself() -> None:
         ("apiserver_qps 1.5", "apiserver_qps has no effect"),
         ("apiserver_burst 10", "apiserver_burst has no effect"),
         ("apiserver_max_inflight 10", "apiserver_max_inflight has no effect"),
-        ("endpoint http://a http://b", "only the first endpoint is used"),
     ],
 )
 def test_what_has_no_effect_is_warned_of(line: str, warning: str) -> None:
     (found,) = parsed(f"kubernetes {{\n{line}\n}}").warnings()
     assert found.startswith(f"Corefile:3: {warning}")
+
+
+def test_several_endpoints_are_addresses_of_one_api() -> None:
+    source = parsed(
+        "kubernetes {\nendpoint https://a:6443 https://b:6443 https://a:6443\n}"
+    ).source()
+    assert (source.endpoint, source.other_endpoints) == ("https://a:6443", ("https://b:6443",))
 
 
 def test_certificates_without_an_endpoint_are_warned_of() -> None:
