@@ -18,6 +18,7 @@ _TC: Final = 0x02
 _RCODE: Final = 0x0F
 _ID_LENGTH: Final = 2
 _QUESTIONS: Final = 4
+_ANSWERS: Final = 6
 _NOTHING: Final = bytes(8)
 _UNREAD: Final = (1, 4, 5)
 """FORMERR, NOTIMP, REFUSED: what may be said of a question that was not read."""
@@ -75,7 +76,16 @@ def match(table: dict[int, Exchange], reply: bytes) -> Exchange | None:
         return None
     if reply[_QUESTIONS:] == _NOTHING and reply[3] & _RCODE in _UNREAD:
         return exchange
-    return exchange if question_of(reply) == exchange.question else None
+    # To the octet but for letter case, so that the end of the name need not be looked for.
+    question = exchange.question
+    name_end = HEADER + len(question) - 4
+    if (
+        reply[_QUESTIONS:_ANSWERS] == _ONE
+        and reply[HEADER:name_end].lower() == question[:-4]
+        and reply[name_end : name_end + 4] == question[-4:]
+    ):
+        return exchange
+    return None
 
 
 def is_truncated(reply: bytes) -> bool:

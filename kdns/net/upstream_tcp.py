@@ -11,7 +11,7 @@ from typing import Final, cast
 
 from kdns.net.clock import Clock, Timer
 from kdns.net.exchange import HEADER, Exchange, match
-from kdns.net.upstream_udp import Done, draw_ident
+from kdns.net.upstream_udp import Dice, Done
 from kdns.plugins.upstream import UpstreamError
 from kdns.wire.framing import Splitter, frame
 
@@ -57,7 +57,7 @@ class TcpPool:
         self.port = port
         self.done = done
         self.loop = loop
-        self.rng = rng
+        self.dice = Dice(rng)
         self.clock = clock
         self.ignored = 0
         # Those that take questions, and all that are not gone yet.
@@ -156,7 +156,7 @@ class _Channel(asyncio.Protocol):
         self._task.add_done_callback(self._tried)
 
     def send(self, exchange: Exchange) -> None:
-        query = frame(exchange.enter(self.table, draw_ident(self._pool.rng, self.table)))
+        query = frame(exchange.enter(self.table, self._pool.dice.ident(self.table)))
         if self._transport is None:
             self._waiting.append(query)
         else:

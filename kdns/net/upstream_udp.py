@@ -7,6 +7,7 @@ ports do not stay guessed; it closes when its last question is answered.
 
 import asyncio
 import socket
+from array import array
 from collections.abc import Callable
 from random import Random
 from typing import Final
@@ -18,7 +19,8 @@ from kdns.net.exchange import Exchange, match
 from kdns.plugins.upstream import UpstreamError
 from kdns.wire.framing import MAX_MESSAGE
 
-_BATCH: Final = 64
+_DRAWN: Final = 512
+_IDENTS: Final = 0xFFFF
 _QUESTIONS_PER_PORT: Final = 1024
 _SECONDS_PER_PORT: Final = 60.0
 
@@ -26,11 +28,24 @@ Done = Callable[[Exchange, bytes | UpstreamError], None]
 """Told the reply to an exchange, still under the ID it was asked with, or why there is none."""
 
 
-def draw_ident(rng: Random, table: dict[int, Exchange]) -> int:
-    """A random ID that is not in `table`, which must be far from full."""
-    while (ident := rng.getrandbits(16)) in table:
-        pass
-    return ident
+class Dice:
+    """Random numbers, drawn many at a time: the kernel's are dear to ask for one by one."""
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+        self._drawn = array("I")
+
+    def draw(self) -> int:
+        """A number below 2**32."""
+        if not self._drawn:
+            self._drawn = array("I", self._rng.randbytes(_DRAWN * self._drawn.itemsize))
+        return self._drawn.pop()
+
+    def ident(self, table: dict[int, Exchange]) -> int:
+        """A random ID that is not in `table`, which must be far from full."""
+        while (ident := self.draw() & _IDENTS) in table:
+            pass
+        return ident
 
 
 class UdpPool:
@@ -53,7 +68,7 @@ class UdpPool:
         self.address = address
         self.done = done
         self.loop = loop
-        self.rng = rng
+        self.dice = Dice(rng)
         self.clock = clock
         self.ignored = 0
         self.opened = self.reused = 0
@@ -63,7 +78,8 @@ class UdpPool:
 
     def send(self, exchange: Exchange) -> None:
         """Ask; `done` is told what came of it, maybe before this returns."""
-        slot = self.rng.randrange(len(self._ports))
+        # Of 32 bits, so that it matters little whether the number of ports divides them.
+        slot = self.dice.draw() % len(self._ports)
         port = self._ports[slot]
         if port is None or port.worn:
             try:
@@ -126,7 +142,7 @@ class _Port:
 
     def send(self, exchange: Exchange) -> None:
         self._asked += 1
-        query = exchange.enter(self._table, draw_ident(self._pool.rng, self._table))
+        query = exchange.enter(self._table, self._pool.dice.ident(self._table))
         try:
             self._sock.send(query)
         except (BlockingIOError, InterruptedError):
@@ -150,17 +166,16 @@ class _Port:
             self.close()
 
     def _on_readable(self) -> None:
-        for _ in range(_BATCH):
-            try:
-                reply = self._sock.recv(MAX_MESSAGE)
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError as error:  # an ICMP error; the next read is fine
-                self._fail(error)
-                break
+        # One at a time: where more is there we are called again, and where there is not, which is
+        # mostly so, a second read would cost as much as the first.
+        try:
+            reply = self._sock.recv(MAX_MESSAGE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:  # an ICMP error; the next read is fine
+            self._fail(error)
+        else:
             self._take(reply)
-            if self._sock.fileno() < 0:  # whoever got the reply closed us
-                return
         self._close_if_left()
 
     def _take(self, reply: bytes) -> None:

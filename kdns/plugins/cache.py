@@ -262,10 +262,11 @@ class CacheHandler:
         """How long a reply lasts, of which kind it is, and with which TTLs it is kept."""
         success, denial = self.options.success, self.options.denial
         if reply.rcode == Rcode.NOERROR and _answers(reply, key[1]):
-            if min(reply.ttls()) == 0 and not success.least:
+            shortest = min(reply.ttls())
+            if shortest == 0 and not success.least:
                 return 0, "success", reply
             kept = reply.bounded(success.least, success.most)
-            return min(kept.ttls()), "success", kept
+            return max(success.least, min(shortest, success.most)), "success", kept
         soa = next((rrset for rrset in reply.authority if rrset.rtype == iana.SOA), None)
         if soa is None:
             return 0, "denial", reply
@@ -280,15 +281,14 @@ class CacheHandler:
     def _put(self, kind: str, key: Key, passed: Passed, lasts: float) -> None:
         if lasts <= 0:
             return
-        for other, store in self.stores.items():
-            if other != kind:
-                store.drop(key)
-        store = self.stores[kind]
+        store, other = self.stores[kind], self.stores[_OTHER[kind]]
+        other.drop(key)
         store.put(Kept(key, kind, passed, self._parts.monotonic(), lasts))
-        while sum(each.octets for each in self.stores.values()) > self.options.octets:
-            max(self.stores.values(), key=_octets).evict()
+        while store.octets + other.octets > self.options.octets:
+            max(store, other, key=_octets).evict()
 
 
+_OTHER = {"success": "denial", "denial": "success"}
 _CUT = 0
 """In the place of a type: this name and all below it do not exist."""
 

@@ -4,6 +4,8 @@ An entry knows when it was stored and until when it is fresh; whether it may be 
 that is the directive's business.
 """
 
+from collections import OrderedDict
+
 from kdns.wire.passed import Passed
 
 Key = tuple[bytes, int, int, int]
@@ -22,6 +24,7 @@ class Kept:
         "key",
         "kind",
         "lasts",
+        "octets",
         "passed",
         "recheck",
         "refreshing",
@@ -41,11 +44,8 @@ class Kept:
         self.refreshing = False
         self.recheck = 0.0
         """Before then nobody asks again, for it has just failed."""
-
-    @property
-    def octets(self) -> int:
+        self.octets = passed.octets + OVERHEAD
         """What it takes, about."""
-        return self.passed.octets + OVERHEAD
 
 
 class Store:
@@ -55,26 +55,28 @@ class Store:
         self.limit = limit
         self.octets = 0
         self.evictions = 0
-        self._held: dict[Key, Kept] = {}
+        # Not a dict: that is slow to say which of its entries is the first, once many were dropped.
+        self._held: OrderedDict[Key, Kept] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._held)
 
     def get(self, key: Key) -> Kept | None:
         """The entry, now the one used last."""
-        kept = self._held.pop(key, None)
+        kept = self._held.get(key)
         if kept is not None:
-            self._held[key] = kept
+            self._held.move_to_end(key)
         return kept
 
     def put(self, kept: Kept) -> None:
         """Keep an entry in the place of the one before."""
-        self.drop(kept.key)
+        key = kept.key
+        self.drop(key)
         if self.limit < 1:
             return
         while len(self._held) >= self.limit:
             self.evict()
-        self._held[kept.key] = kept
+        self._held[key] = kept
         self.octets += kept.octets
 
     def drop(self, key: Key) -> None:
@@ -85,5 +87,6 @@ class Store:
 
     def evict(self) -> None:
         """Drop the entry that was not used for longest; there must be one."""
-        self.drop(next(iter(self._held)))
+        _, evicted = self._held.popitem(last=False)
+        self.octets -= evicted.octets
         self.evictions += 1

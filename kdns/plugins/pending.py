@@ -81,31 +81,54 @@ class Pending(Generic[T]):
 
         otherwise: what to make of an error from before; without it the error goes on.
         """
-        result: Pending[U] = Pending()
-
-        def attempt(make: Callable[[V], "U | Pending[U]"], given: V) -> None:
-            try:
-                made = make(given)
-            except Exception as error:  # noqa: BLE001 - not swallowed: it goes on to who waits
-                result.fail(error)
-                return
-            if isinstance(made, Pending):
-                made.when_done(result.resolve, result.fail)
-            else:
-                result.resolve(made)
-
-        if otherwise is None:
-            self.when_done(lambda value: attempt(step, value), result.fail)
-        else:
-            self.when_done(
-                lambda value: attempt(step, value), lambda error: attempt(otherwise, error)
-            )
+        result = _Step(step, otherwise)
+        self.when_done(result.take, result.take_error)
         return result
 
     def _tell(self, error: Exception) -> None:
         if self._failed is None:
             raise error
         self._failed(error)
+
+
+class _Step(Pending[U], Generic[T, U]):
+    """A Pending whose value is made of another's. A class, for closures cost more to make."""
+
+    __slots__ = ("_otherwise", "_step")
+
+    def __init__(
+        self,
+        step: Callable[[T], U | Pending[U]],
+        otherwise: Callable[[Exception], U | Pending[U]] | None,
+    ) -> None:
+        self._value = _UNSET
+        self._error = None
+        self._callback = None
+        self._failed = None
+        self._step = step
+        self._otherwise = otherwise
+
+    def take(self, value: T) -> None:
+        """The value that the step is made of has come."""
+        self._attempt(self._step, value)
+
+    def take_error(self, error: Exception) -> None:
+        """It will not come."""
+        if self._otherwise is None:
+            self.fail(error)
+        else:
+            self._attempt(self._otherwise, error)
+
+    def _attempt(self, make: Callable[[V], U | Pending[U]], given: V) -> None:
+        try:
+            made = make(given)
+        except Exception as error:  # noqa: BLE001 - not swallowed: it goes on to who waits
+            self.fail(error)
+            return
+        if isinstance(made, Pending):
+            made.when_done(self.resolve, self.fail)
+        else:
+            self.resolve(made)
 
 
 def after(value: T | Pending[T], step: Callable[[T], U | Pending[U]]) -> U | Pending[U]:
