@@ -19,6 +19,7 @@ from kdns.net.exchange import Exchange, match
 from kdns.plugins.upstream import UpstreamError
 from kdns.wire.framing import MAX_MESSAGE
 
+_BATCH: Final = 64
 _DRAWN: Final = 512
 _IDENTS: Final = 0xFFFF
 _QUESTIONS_PER_PORT: Final = 1024
@@ -166,16 +167,19 @@ class _Port:
             self.close()
 
     def _on_readable(self) -> None:
-        # One at a time: where more is there we are called again, and where there is not, which is
-        # mostly so, a second read would cost as much as the first.
-        try:
-            reply = self._sock.recv(MAX_MESSAGE)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:  # an ICMP error; the next read is fine
-            self._fail(error)
-        else:
+        # All that is there, lest replies fall behind the questions that come in meanwhile; but no
+        # look for more where nothing more is owed, which is mostly so.
+        for _ in range(_BATCH):
+            try:
+                reply = self._sock.recv(MAX_MESSAGE)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:  # an ICMP error; the next read is fine
+                self._fail(error)
+                break
             self._take(reply)
+            if not self._table or self._sock.fileno() < 0:  # whoever got the reply closed us
+                break
         self._close_if_left()
 
     def _take(self, reply: bytes) -> None:
