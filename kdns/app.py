@@ -161,6 +161,7 @@ class App:
         self.dispatchers: list[Dispatcher] = []
         self._probes: set[asyncio.Task[bool]] = set()
         self._udp: list[UdpListener] = []
+        self._admitting: list[tuple[batch.BatchedUdpListener, Dispatcher]] = []
         self._tcp: list[TcpListener] = []
 
     def outdated(self) -> list[str]:
@@ -272,6 +273,8 @@ class App:
                     built[id(block)] = self._build(block, bound, dispatcher)
                 dispatcher.serve(built[id(block)])
             self._count_unserved(dispatcher, planned, bound)
+        for listener, dispatcher in self._admitting:
+            listener.admission.ours(dispatcher.own_zones())
         self.meters.watch(
             "gauge",
             "kdns_watch_age_seconds",
@@ -304,6 +307,7 @@ class App:
                 front = dispatcher.front(table)
                 listener = batch.BatchedUdpListener(sock, front, table)
                 self._udp.append(listener)
+                self._admitting.append((listener, dispatcher))
                 self._watch_drops(listener)
             else:
                 self._udp.append(UdpListener(sock, dispatcher.front(Table("udp", family))))
@@ -362,6 +366,21 @@ class App:
             "Queries that the kernel dropped because the socket's buffer was full.",
             (),
             lambda: [((), listener.kernel_drops())],
+        )
+        admission = listener.admission
+        self.meters.watch(
+            "counter",
+            "kdns_dropped",
+            "Queries that got no answer because there was too much to do, by what they were.",
+            ("reason",),
+            lambda: [(("outside",), admission.outside), (("greedy",), admission.greedy)],
+        )
+        self.meters.watch(
+            "gauge",
+            "kdns_shedding",
+            "Sockets that turn new outside names away, since not all can be answered.",
+            (),
+            lambda: [((), int(admission.shedding))],
         )
 
     def _build(self, planned: PlannedBlock, port: int, dispatcher: Dispatcher) -> Block:

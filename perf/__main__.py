@@ -3,6 +3,7 @@
 python -m perf                    everything, in an hour or two
 python -m perf --quick            the commonest questions, in a few minutes
 python -m perf compare OLD NEW    two records, by ratios to a peer; status 1 if kdns became worse
+python -m perf overload           kdns on part of a core, asked for more than it can answer
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import cast, get_args
 
 from rich.console import Console
 
-from perf import compare
+from perf import compare, overload
 from perf.model import Transport
 from perf.plan import SUBJECTS, Settings, full, quick
 from perf.record import RecordError, save
@@ -39,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.command == "compare":
             return compare.main(args.old, args.new, console)
+        if args.command == "overload":
+            return overload.main(_terms(args), console)
         return _measure(args, console)
     except RecordError as error:
         Console(stderr=True).print(str(error), markup=False, style="red")
@@ -131,7 +134,31 @@ def _parser() -> argparse.ArgumentParser:
     comparing = commands.add_parser("compare", help="judge a record by an older one")
     comparing.add_argument("old", type=Path)
     comparing.add_argument("new", type=Path)
+    flooding = commands.add_parser("overload", help="ask kdns for more than it can answer")
+    _add_overload(flooding)
     return parser
+
+
+def _add_overload(parser: argparse.ArgumentParser) -> None:
+    # Not set unless given, so that the same options before the command hold too.
+    unset = argparse.SUPPRESS
+    parser.add_argument("--cpu-share", type=_percent, default=unset, help="percent of a core (25)")
+    parser.add_argument("--memory", type=_count, metavar="MIB", help="memory (160)")
+    parser.add_argument("--factor", type=_positive, metavar="N", help="times the capacity (3)")
+    parser.add_argument("--seconds", type=_positive, default=unset, help="of each overload (60)")
+
+
+def _terms(args: argparse.Namespace) -> overload.Terms:
+    given = {
+        "share": args.cpu_share,
+        "memory": args.memory,
+        "factor": args.factor,
+        "seconds": args.seconds,
+        "seed": args.seed,
+    }
+    return dataclasses.replace(
+        overload.Terms(), **{name: value for name, value in given.items() if value is not None}
+    )
 
 
 def _positive(text: str) -> float:

@@ -19,7 +19,7 @@ from perf.batch import Headers, Inbox, Poller, UdpLane
 from perf.drive import Drive, Lane
 from perf.histogram import Histogram
 from perf.ledger import IDS, Ledger
-from perf.model import LoadResult, LoadSpec
+from perf.model import LoadResult, LoadSpec, Mode
 from perf.pace import ClosedPace, OpenPace, Pace
 from perf.ring import Ring, lay_out
 from perf.stream import TcpLane
@@ -43,7 +43,7 @@ def run(spec: LoadSpec, timeout: float = TIMEOUT) -> LoadResult:
     check(spec)
     if spec.cpu is not None:
         os.sched_setaffinity(0, {spec.cpu})
-    pace = _pace(spec, timeout)
+    pace = pace_of(spec.mode, spec.rate, spec.seconds, spec.outstanding, timeout)
     wanted = pace.total if isinstance(pace, OpenPace) else IDS
     rings = lay_out(spec.workload.queries, spec.seed, wanted)
     tally = Tally(spec.workload.queries)
@@ -58,7 +58,7 @@ def run(spec: LoadSpec, timeout: float = TIMEOUT) -> LoadResult:
         stack.callback(sleeper.close)
         pairs = list(zip(lanes, ledgers, strict=True))
         drive = Drive(pairs, pace, sleeper, time.monotonic, own_core=spec.cpu is not None)
-        with _no_collector():
+        with no_collector():
             seconds = max(spec.seconds, drive.run())
     return _result(ledgers, pace.unsent(drive.sent), tally, latencies, seconds)
 
@@ -88,10 +88,11 @@ def main() -> int:
     return 0
 
 
-def _pace(spec: LoadSpec, grace: float) -> Pace:
-    if spec.mode == "open" and spec.rate is not None:
-        return OpenPace(spec.rate, spec.seconds, grace)
-    return ClosedPace(spec.outstanding, spec.seconds)
+def pace_of(mode: Mode, rate: float | None, seconds: float, outstanding: int, grace: float) -> Pace:
+    """The pace of a load; see LoadSpec and OpenPace."""
+    if mode == "open" and rate is not None:
+        return OpenPace(rate, seconds, grace)
+    return ClosedPace(outstanding, seconds)
 
 
 def _lanes_needed(spec: LoadSpec, rings: Sequence[Ring], timeout: float) -> int:
@@ -129,7 +130,8 @@ def _open(spec: LoadSpec, rings: Sequence[Ring], count: int, stack: ExitStack) -
 
 
 @contextmanager
-def _no_collector() -> Iterator[None]:
+def no_collector() -> Iterator[None]:
+    """Have the collector of cycles stand still within the block."""
     # Nothing here makes cycles, and a collection in the middle would be somebody's latency.
     was_on = gc.isenabled()
     gc.disable()

@@ -95,3 +95,48 @@ class Figures:
     cpu: Cpu
     rss_kib: int
     peak_rss_kib: int
+
+
+@dataclass(frozen=True, slots=True)
+class FloodSpec:
+    """One flood over UDP: `known` queries and, as many, names that nobody has asked for before.
+
+    outside: a query whose first label has 16 octets, which are written anew for each; empty for
+    known queries alone. The rest is as in LoadSpec; `seed` keeps the names of runs apart.
+    """
+
+    known: tuple[Query, ...]
+    outside: bytes
+    host: str
+    port: int
+    mode: Mode
+    rate: float | None
+    seconds: float
+    outstanding: int
+    seed: int
+    cpu: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class KindResult:
+    """What became of the queries of one kind: as in LoadResult; `good` is right answers a second.
+
+    Of outside names, an answer is wrong when its rcode is not NOERROR.
+    """
+
+    sent: int
+    answered: int
+    wrong: int
+    good: float
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class FloodResult:
+    """What became of a flood. ended: when the last query was due, on the monotonic clock."""
+
+    known: KindResult
+    outside: KindResult
+    unsent: int
+    ended: float

@@ -29,8 +29,8 @@ class Ring:
         tails = [wire[2:] for wire in wires]
         ids = struct.Struct("=H")
         self.queries = order
-        self.frames = b"".join(
-            [lengths[q] + ids.pack(slot) + tails[q] for slot, q in enumerate(order)]
+        self.frames = bytearray(
+            b"".join([lengths[q] + ids.pack(slot) + tails[q] for slot, q in enumerate(order)])
         )
         self.offsets = [0, *accumulate(PREFIX + len(wires[q]) for q in order)]
 

@@ -1,9 +1,10 @@
-"""A bound on the CPU of a server: a control group, version 2 or 1, that has part of a core."""
+"""Bounds on what a server may use, part of a core and memory: control groups, version 2 or 1."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,62 @@ def cpu_share(percent: int, name: str, mounts: Path = Path("/proc/mounts")) -> I
     finally:
         with suppress(OSError):
             group.rmdir()
+
+
+@contextmanager
+def memory_bound(
+    octets: int, share: Path, name: str, mounts: Path = Path("/proc/mounts")
+) -> Iterator[Path]:
+    """The control group that bounds the memory of who is in the group `share`.
+
+    Where the versions of control groups are mixed it is another one, which must be joined too, and
+    which is taken away when the block ends. Raises NoShare.
+    """
+    hierarchies = list(controllers(mounts.read_text(encoding="utf-8"), "memory"))
+    found = [mount for version, mount in hierarchies if version == 1]
+    try:
+        if any(version == 2 and share.is_relative_to(mount) for version, mount in hierarchies):
+            (share.parent / "cgroup.subtree_control").write_text("+memory")
+            (share / "memory.max").write_text(str(octets))
+            yield share
+            return
+        if not found:
+            raise NoShare("no control group for memory: none is mounted")
+        group = found[0] / f"kdns-perf-{os.getpid()}-{name}"
+        group.mkdir()
+    except OSError as error:
+        raise NoShare(f"no control group for memory: {error.strerror}") from error
+    try:
+        (group / "memory.limit_in_bytes").write_text(str(octets))
+        yield group
+    finally:
+        with suppress(OSError):
+            group.rmdir()
+
+
+def killed(group: Path) -> int:
+    """How many processes of a group have been killed for want of memory."""
+    for file in ("memory.events", "memory.oom_control"):
+        with suppress(OSError):
+            for line in (group / file).read_text(encoding="utf-8").splitlines():
+                word, _, number = line.partition(" ")
+                if word == "oom_kill":
+                    return int(number)
+    return 0
+
+
+def peak(group: Path) -> int:
+    """The most memory that a group had at any time, octets; 0 where that is not counted."""
+    for file in ("memory.peak", "memory.max_usage_in_bytes"):
+        with suppress(OSError):
+            return int((group / file).read_text(encoding="utf-8"))
+    return 0
+
+
+def inside(groups: Iterable[Path], command: Sequence[str]) -> list[str]:
+    """A command whose process is in these groups from its first instruction."""
+    enter = "".join(f"echo $$ > {shlex.quote(str(group / 'cgroup.procs'))} && " for group in groups)
+    return ["sh", "-c", f'{enter}exec "$@"', "sh", *command]
 
 
 def join(group: Path, pids: Iterable[int]) -> None:
@@ -73,11 +130,11 @@ def _bound(group: Path, version: int, quota: int) -> None:
     (group / "cpu.cfs_quota_us").write_text(str(quota))
 
 
-def controllers(mounts: str) -> Iterator[tuple[int, Path]]:
-    """Version and place of each hierarchy that may bound CPU, from the text of /proc/mounts."""
+def controllers(mounts: str, which: str = "cpu") -> Iterator[tuple[int, Path]]:
+    """Version and place of each hierarchy that may bound `which`, from the text of /proc/mounts."""
     for line in mounts.splitlines():
         _device, place, kind, options, *_rest = line.split()
         if kind == "cgroup2":
             yield 2, Path(place)
-        elif kind == "cgroup" and "cpu" in options.split(","):
+        elif kind == "cgroup" and which in options.split(","):
             yield 1, Path(place)

@@ -16,14 +16,17 @@ import errno
 import socket
 import sys
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, Final, cast
 
 import cffi
 
+from kdns.net import sieve
 from kdns.net.address import numeric_host
+from kdns.net.admission import Admission
 from kdns.net.datagrams import Back, Control, source_of
+from kdns.net.listen import DATAGRAM, deepen
 from kdns.net.udp import UdpListener
 from kdns.plugins.hot import Entry, Table
 from kdns.plugins.peer import Answerer, Peer
@@ -36,6 +39,7 @@ _BATCHES: Final = 4
 _INBOX: Final = 4096
 """Octets of a query; no query is longer, and a longer datagram is cut and found malformed."""
 _SO_MEMINFO: Final = 55
+_MEMINFO_QUEUED: Final = 0
 _MEMINFO_DROPS: Final = 8
 
 _ffi = cffi.FFI()
@@ -95,16 +99,51 @@ class BatchedUdpListener(UdpListener):
         self._fd = sock.fileno()
         self._sock = sock
         self._memory = _Memory(sock)
+        self.admission = Admission(self, self._loop)
         self.hits = 0
         self.batches = 0
 
+    def passed(self) -> int:
+        """See admission.Gate."""
+        return self.received
+
+    def missed(self) -> int:
+        """See admission.Gate."""
+        return self._kernel_says(_MEMINFO_DROPS)
+
+    def waiting(self) -> int:
+        """See admission.Gate."""
+        return self._kernel_says(_MEMINFO_QUEUED) // DATAGRAM
+
+    def thin(self, zones: Sequence[bytes], keep: float) -> bool:
+        """See admission.Gate."""
+        try:
+            sieve.sift(self._sock, zones, keep)
+        except (OSError, sieve.TooLong):
+            return False
+        return True
+
+    def hold(self, datagrams: int | None) -> None:
+        """See admission.Gate."""
+        # The kernel doubles what it is told, for its own needs.
+        deepen(self._sock, None if datagrams is None else datagrams * DATAGRAM // 2)
+
+    def abort(self) -> None:
+        """See UdpListener."""
+        self.admission.close()
+        super().abort()
+
     def kernel_drops(self) -> int:
         """Datagrams that the kernel dropped because this socket's queue was full."""
+        return self._kernel_says(_MEMINFO_DROPS)
+
+    def _kernel_says(self, field: int) -> int:
+        """One of the numbers of SO_MEMINFO; 0 where they cannot be had."""
         try:
             info = self._sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * 9)
         except OSError:
             return 0
-        return array("I", info)[_MEMINFO_DROPS] if len(info) >= 36 else 0
+        return array("I", info)[field] if len(info) >= 36 else 0
 
     def _on_readable(self) -> None:
         for _ in range(_BATCHES):
@@ -112,6 +151,7 @@ class BatchedUdpListener(UdpListener):
                 return
             count = self._lib.recvmmsg(self._fd, self._memory.incoming, SLOTS, 0, _ffi.NULL)
             if count <= 0:
+                self.admission.emptied = True
                 # An ICMP error about an earlier reply, say; the next read is fine.
                 self.dropped += _ffi.errno not in (errno.EAGAIN, errno.EINTR)
                 return
@@ -121,7 +161,9 @@ class BatchedUdpListener(UdpListener):
             # All of a batch come and go together: each of its answers took as long as the batch.
             self._seconds.observe(SECONDS, perf_counter() - began, self.hits - hot)
             if count < SLOTS:
+                self.admission.emptied = True
                 return
+        self.admission.full()
 
     def _answer_batch(self, count: int) -> None:
         memory = self._memory
@@ -158,6 +200,7 @@ class BatchedUdpListener(UdpListener):
         pieces = self._memory.pieces
         kept: list[object] = []
         first = 0
+        admits = self.admission.admits if self.admission.shedding else None
         for slot, key in enumerate(keys):
             # An earlier slot of this batch may have made it hot, or no longer so.
             entry = self._get(key)
@@ -170,7 +213,10 @@ class BatchedUdpListener(UdpListener):
                 pieces[4 * slot + 3] = entry.size
                 kept.append(entry)
                 continue
-            reply = self._ask(slot, lengths[slot])
+            if admits is not None and not admits(key, self._memory.client(slot)):
+                reply = None
+            else:
+                reply = self._ask(slot, lengths[slot])
             if reply is None:
                 self._send_slots(first, slot)
                 first = slot + 1
@@ -307,6 +353,11 @@ class _Memory:
             data = self._controls[begin : begin + (20 if self._v6 else 12)]
             local, control = source_of(data)
         return Peer(host, port, "udp", local), Back(address, control)
+
+    def client(self, slot: int) -> bytes:
+        """The address of who sent what is in a slot, as octets."""
+        start = slot * self._name_size + (8 if self._v6 else 4)
+        return bytes(self._names[start : start + (16 if self._v6 else 4)])
 
     def reply(self, slot: int) -> bytes:
         """A copy of the reply that stands in a slot's two pieces."""

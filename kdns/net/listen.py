@@ -17,6 +17,8 @@ _PAIR_TRIES: Final = 64
 _SO_RCVBUFFORCE: Final = 33
 _QUEUE: Final = 4 << 20
 """Octets that a UDP socket may hold unread; with the kernel's own, some 5,000 queries."""
+DATAGRAM: Final = 832
+"""Octets that a query takes of them, about."""
 _ANY4: Final = "0.0.0.0"  # noqa: S104 - a DNS server is for everybody who reaches the host
 _ANY6: Final = "::"
 _NO_IPV6: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
@@ -139,14 +141,16 @@ def _resolve(proto: Proto, host: str, port: int) -> tuple[socket.AddressFamily, 
         raise ListenError(errno.EINVAL, f"{proto} {error}") from error
 
 
-def _deepen(sock: socket.socket) -> None:
-    """Have room for the datagrams of a burst, or of a moment in which this process waits its turn.
+def deepen(sock: socket.socket, octets: int | None = None) -> None:
+    """Have room for so many octets unread; None: for those of a burst, or of a moment in which
+    this process waits its turn.
 
     Beyond the system's bound where we may (CAP_NET_ADMIN), else as far as it goes.
     """
+    wanted = _QUEUE if octets is None else min(octets, _QUEUE)
     for option in (_SO_RCVBUFFORCE, socket.SO_RCVBUF):
         try:
-            sock.setsockopt(socket.SOL_SOCKET, option, _QUEUE)
+            sock.setsockopt(socket.SOL_SOCKET, option, wanted)
         except OSError:
             continue
         return
@@ -167,7 +171,7 @@ def _open(
             # Connections of the server before us may still be in TIME_WAIT.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         else:
-            _deepen(sock)
+            deepen(sock)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:

@@ -115,6 +115,8 @@ class Block:
     """RA is set where this block can forward (RFC 1035, 4.1.1: recursion is available)."""
     forwarded: list[Callable[[bytes], bool]] = field(default_factory=list)
     """Whether a name, absolute and lower-case, is one that a directive of this block forwards."""
+    own_zones: list[bytes] = field(default_factory=list)
+    """Zones whose names are answered from here, as on the wire: they go first under pressure."""
     serves_chaos: bool = False
     udp_limit: int = MAX_UDP_SIZE
     udp_size: int = OUR_UDP_SIZE

@@ -53,6 +53,14 @@ class Dispatcher:
         for zone in block.zones:
             self._zones[name.from_text(zone).lower()] = block
 
+    def own_zones(self) -> list[bytes]:
+        """Where names are answered without asking anybody, in lower case, as on the wire."""
+        blocks = {id(block): block for block in self._zones.values()}.values()
+        if not any(block.can_forward for block in blocks):
+            return [name.ROOT]
+        idle = [zone for zone, block in self._zones.items() if not block.can_forward]
+        return [*idle, *(zone for block in blocks for zone in block.own_zones)]
+
     def front(self, table: Table) -> "Front":
         """The Answerer of one listener, with the hot answers of its own."""
         self.tables.append(table)

@@ -150,6 +150,7 @@ class Kubernetes(Configured):
                 zones.append(ReverseZone(apex, primary, cluster, options))
             else:
                 zones.append(ForwardZone(apex, cluster, options))
+            parts.block.own_zones.append(apex)
         fallthrough = tuple(name.from_text(zone) for zone in self.fallthrough or ())
 
         def in_sync() -> bool:

@@ -548,3 +548,69 @@ def test_the_interface_is_kept_for_link_local_addresses_alone(memory: batch._Mem
     assert peer == Peer("fe80::9", 4242, "udp", "fe80::1")
     assert back.address == ("fe80::9", 4242, 0, 5)
     assert memory.origin(2)[0].local == "10.0.0.1"
+
+
+OURS = b"\0" * 10 + b"\7cluster\5local\0\0\1\0\1"
+OUTSIDE = b"\0" * 10 + b"\7example\0\0\1\0\1"
+
+
+async def test_under_pressure_new_outside_names_stay_unanswered(server: Server) -> None:
+    async with listening(server) as listener:
+        admission = listener.admission
+        admission.ours([b"\7cluster\5local\0"])
+        admission.shedding = True  # as it is when there is no budget left
+        with Clients(listener) as clients:
+            sock = clients.ask()
+            sock.send(wire(1, OUTSIDE))
+            sock.send(wire(2, OURS))
+            reply = await asyncio.get_running_loop().sock_recv(sock, 512)
+    assert reply[:2] == b"\0\2"
+    assert (admission.outside, server.asked) == (1, [wire(2, OURS)])
+
+
+async def test_an_ipv6_client_is_known_by_its_address(server: Server) -> None:
+    async with listening(server, bind_udp("::1", 0)) as listener:
+        listener.admission.ours([b"\7cluster\5local\0"])
+        listener.admission.shedding = True
+        with Clients(listener) as clients:
+            sock = clients.ask("::1")
+            sock.send(wire(1, OUTSIDE))
+            sock.send(wire(2, OURS))
+            await asyncio.get_running_loop().sock_recv(sock, 512)
+    assert listener._memory.client(0) == bytes(15) + b"\1"
+
+
+async def test_a_queue_that_stands_is_told_to_the_admission(server: Server) -> None:
+    server.keep(b"hot", b"body")
+    async with listening(server) as listener:
+        with Clients(listener) as clients:
+            sock = clients.ask()
+            for number in range(5 * SLOTS):
+                sock.send(wire(number, b"hot"))
+            listener._on_readable()
+            assert not listener.admission.emptied
+            listener._on_readable()
+            assert listener.admission.emptied
+
+
+async def test_the_kernel_sifts_for_us_where_it_can(server: Server) -> None:
+    async with listening(server) as listener:
+        assert listener.thin([b"\7cluster\5local\0"], 0.0)
+        assert not listener.thin([b"\7cluster\5local\0"] * 300, 0.0)
+        with Clients(listener) as clients:
+            sock = clients.ask()
+            sock.send(wire(1, OUTSIDE))
+            sock.send(wire(2, OURS))
+            await asyncio.get_running_loop().sock_recv(sock, 512)
+    assert listener.received == 1
+
+
+async def test_a_queue_that_is_held_short_takes_less(server: Server) -> None:
+    async with listening(server) as listener:
+        listener.hold(512)
+        with Clients(listener) as clients:
+            sock = clients.ask()
+            for number in range(2048):
+                sock.send(wire(number, OURS))
+            assert 400 < listener.waiting() < 1024
+            assert listener.missed() == 2048 - listener.waiting()
