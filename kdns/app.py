@@ -23,6 +23,7 @@ from kdns.admin.metrics import metrics_page
 from kdns.admin.probe import says_ok
 from kdns.cluster.state import Cluster
 from kdns.net import batch
+from kdns.net.framestream import FrameStream
 from kdns.net.listen import bind_all
 from kdns.net.tcp import TcpListener
 from kdns.net.udp import UdpListener
@@ -36,8 +37,10 @@ from kdns.plugins.interfaces import host_addresses
 from kdns.plugins.parts import STOPPING, HttpReply, HttpRequest, Page, Route, SourceSettings, Timer
 from kdns.plugins.pending import Pending
 from kdns.plugins.table import WITHOUT_HANDLER
+from kdns.plugins.tap import Sink, SinkSettings
 from kdns.plugins.upstream import UpstreamExchange, UpstreamSettings
 from kdns.telemetry import lines
+from kdns.telemetry.dnstap import CONTENT_TYPE
 from kdns.telemetry.meters import Labels, Meters, Sample, merge
 from kdns.telemetry.process import watch_process
 
@@ -478,6 +481,9 @@ class BlockParts:
 
     def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:
         return self.app.fetch(address, path, seconds)
+
+    def sink(self, settings: SinkSettings) -> Sink:
+        return FrameStream(settings, CONTENT_TYPE)
 
     def metrics_route(self, address: str, *, runtime: bool = False) -> None:
         read = metrics_page(self.app.counted_blocks, self.app.samples, runtime=runtime)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kdns.plugins.chain import Handler, Request, refuse
+from kdns.plugins.tap import Tap
 from kdns.telemetry.histogram import OCTETS, SECONDS, Histogram
 from kdns.wire import name
 from kdns.wire.reply import MAX_UDP_SIZE, OUR_UDP_SIZE, Reply
@@ -126,6 +127,8 @@ class Block:
     """Whether a directive must see each query, so that none may be answered without it."""
     debug: bool = False
     """Whether the debug directive is there."""
+    taps: list[Tap] = field(default_factory=list)
+    """Who is told of every message as it is on the wire."""
     counted: bool = False
     """Whether the prometheus directive is there."""
     by_zone: list[Counters] = field(default_factory=list)

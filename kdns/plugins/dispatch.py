@@ -100,7 +100,10 @@ class Dispatcher:
         if block is None:
             self.unserved += 1
             return self._finish(self.nobody, Request(query, peer), Reply(Rcode.REFUSED), started)
-        return self._answer(block, Request(query, peer), table, started)
+        request = Request(query, peer)
+        for tap in block.taps:
+            tap.asked(request, wire)
+        return self._answer(block, request, table, started)
 
     def _prepared(self, wire: bytes, query: Query, table: Table, started: float) -> bytes | None:
         """The reply that is at hand for a question, whole or as far as this client can take it."""
@@ -256,6 +259,8 @@ class Dispatcher:
                 observe(request, reply, len(wire), self.monotonic() - started)
             except Exception:
                 log.exception("%r was answered, but could not be told of", request.query)
+        for tap in block.taps:
+            tap.answered(request, reply, wire, self.monotonic() - started)
         return wire
 
     def _count(

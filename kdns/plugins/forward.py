@@ -93,6 +93,7 @@ class Forward(Configured):
         except UpstreamSettingsError as error:
             raise CorefileError.at(self.place, f"forward: {error}") from error
         handler = ForwardHandler(self, targets, parts, following)
+        handler.forwarding.taps = parts.block.taps
         count(handler, parts)
         parts.block.forwarded.append(handler.takes)
         if named:

@@ -21,6 +21,7 @@ from typing import Protocol
 from kdns.plugins.chain import EDE_NETWORK_ERROR, extended_error, failure
 from kdns.plugins.parts import Timer
 from kdns.plugins.pending import Pending
+from kdns.plugins.tap import Tap
 from kdns.plugins.upstream import UpstreamError, UpstreamExchange
 from kdns.telemetry.histogram import SECONDS, Histogram
 from kdns.wire import iana, name
@@ -187,6 +188,8 @@ class Forwarding:
         self.targets = list(targets)
         """May be replaced, and be none for a time."""
         self.rules = rules
+        self.taps: Sequence[Tap] = ()
+        """Who is told of what goes out and comes back; a block's own list, so maybe later."""
         self.waiting = 0
         """Clients that wait."""
         self.merged = self.hedged = self.broken = 0
@@ -253,6 +256,8 @@ class Forwarding:
         if not target.unheard:
             target.since = now
         target.unheard += 1
+        for tap in self.taps:
+            tap.forwarded(target.label, flight.wire, tcp=flight.tcp)
         seconds = min(self.rules.read_timeout, flight.deadline - now)
         target.exchange.ask(flight.wire, tcp=flight.tcp, timeout=seconds).when_done(
             lambda result: self._judge(flight, target, now, result),
@@ -269,6 +274,8 @@ class Forwarding:
                 self._failed(target)
             self._go_on(flight, str(result), now)
             return
+        for tap in self.taps:
+            tap.returned(target.label, result, now - asked, tcp=flight.tcp)
         try:
             reply = read_passed(result, NAME)
         except WireError as error:

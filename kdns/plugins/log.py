@@ -108,10 +108,15 @@ def classify(reply: Reply) -> str:
     return "denial" if denied else "success"
 
 
-def compile_template(template: str, block: Block) -> Render:
-    """A function that fills in the fields of a format. Unknown fields become "-", as in CoreDNS."""
+def compile_template(template: str, block: Block, *, replied: bool = True) -> Render:
+    """A function that fills in the fields of a format. Unknown fields become "-", as in CoreDNS.
+
+    replied: whether there is a reply already; if not, its fields are unknown.
+    """
     pieces = re.split(r"(\{[^{}]*\})", template)
     known: dict[str, Field] = FIELDS | {">rflags": lambda q, r, n, s: _flags(q, r, block)}
+    if not replied:
+        known = {field: read for field, read in known.items() if field not in OF_REPLIES}
     fields = [known.get(p[1:-1], _unknown) if p.startswith("{") else p for p in pieces]
 
     def render(request: Request, reply: Reply, size: int, seconds: float) -> str:
@@ -200,6 +205,8 @@ FIELDS: dict[str, Field] = {
     ">bufsize": lambda q, r, n, s: _taken(q),
 }
 """CoreDNS's replacer fields, but `>rflags`, which needs the block; sizes in octets."""
+
+OF_REPLIES = ("rcode", "rsize", "duration", ">rflags")
 
 
 def parse(directive: Directive, zones: tuple[str, ...]) -> Log:

@@ -14,6 +14,7 @@ from kdns.cluster.state import Cluster
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Outcome, Request
 from kdns.plugins.pending import Pending
+from kdns.plugins.tap import Sink, SinkSettings
 from kdns.plugins.upstream import UpstreamExchange, UpstreamSettings
 from kdns.telemetry.meters import Meters
 
@@ -136,6 +137,9 @@ class Parts(Protocol):
 
         None in a process that serves none.
         """
+
+    def sink(self, settings: SinkSettings) -> Sink:
+        """Where frames of dnstap go."""
 
     def metrics_route(self, address: str, *, runtime: bool = False) -> None:
         """Serve /metrics on `address`. runtime: with what the collector of cycles has done."""

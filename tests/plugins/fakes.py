@@ -16,6 +16,7 @@ from kdns.plugins.configured import Configured, Parse
 from kdns.plugins.parts import Route, SourceSettings, Timer
 from kdns.plugins.peer import Peer, Proto
 from kdns.plugins.pending import Pending
+from kdns.plugins.tap import SinkSettings
 from kdns.plugins.upstream import UpstreamError, UpstreamExchange, UpstreamSettings
 from kdns.telemetry.meters import Meters
 from kdns.testing.clock import ManualClock
@@ -68,6 +69,7 @@ class FakeParts:
     routes: dict[tuple[str, str], Route] = field(default_factory=dict)
     fetches: list[Pending[bool]] = field(default_factory=list)
     fetched: list[tuple[str, str, float]] = field(default_factory=list)
+    sinks: "dict[str, FakeSink]" = field(default_factory=dict)
     metrics: list[str] = field(default_factory=list)
     readiness: list[tuple[str, Callable[[], bool]]] = field(default_factory=list)
     lameduck: float = 0.0
@@ -121,6 +123,10 @@ class FakeParts:
         self.fetched.append((address, path, seconds))
         return self.fetches.pop(0) if self.fetches else None
 
+    def sink(self, settings: SinkSettings) -> "FakeSink":
+        self.sinks[str(settings)] = FakeSink()
+        return self.sinks[str(settings)]
+
     def metrics_route(self, address: str, *, runtime: bool = False) -> None:
         self.metrics.append(address)
 
@@ -143,6 +149,26 @@ class FakeParts:
 
     def when_stopped(self, action: Callable[[], Awaitable[object] | None]) -> None:
         self.stopped.append(action)
+
+
+@dataclass
+class FakeSink:
+    """A plugins.tap.Sink that keeps what it gets."""
+
+    frames: list[bytes] = field(default_factory=list)
+    sent: int = 0
+    dropped: int = 0
+    started: bool = False
+    closed: bool = False
+
+    def put(self, frame: bytes) -> None:
+        self.frames.append(frame)
+
+    def start(self) -> None:
+        self.started = True
+
+    async def close(self) -> None:
+        self.closed = True
 
 
 def directive(text: str) -> Directive:
