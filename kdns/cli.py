@@ -24,7 +24,7 @@ from kdns import workers
 from kdns.admin.http import AdminError
 from kdns.app import App, Sockets, open_sockets
 from kdns.cluster.held import Held
-from kdns.cluster.sink import Sink
+from kdns.cluster.sink import Reader
 from kdns.cluster.state import Cluster
 from kdns.corefile.errors import CorefileError
 from kdns.kube.credentials import CredentialsError
@@ -223,7 +223,7 @@ def _run(main: Coroutine[object, object, int]) -> int:
 
 
 def _sources(
-    options: argparse.Namespace, relay: Callable[[int, Cluster, Held], Sink] | None = None
+    options: argparse.Namespace, relay: Callable[[int, Cluster, Held], Reader] | None = None
 ) -> Sources:
     return Sources(
         manifests=tuple(options.manifests),

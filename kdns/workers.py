@@ -1,7 +1,7 @@
 """Several processes that answer, and one that watches for them.
 
     overseer   follows the cluster, holds its objects encoded, serves HTTP; no listening socket
-       | first all of it, then apply, remove, sweep: in the order in which they came
+       | first all of it, then put, remove, know: in the order in which they came
        v
     worker     state, zones, hot answers, and sockets of its own on the same ports (SO_REUSEPORT)
        | counters, when the overseer is asked for metrics
@@ -21,15 +21,14 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable
-from collections.abc import Set as AbstractSet
 
 import msgspec
 
 from kdns.app import App
-from kdns.cluster import objects
+from kdns.cluster import model
 from kdns.cluster.held import Held, decode
 from kdns.cluster.objects import Resource
-from kdns.cluster.sink import Key, Sink
+from kdns.cluster.sink import Key, Reader
 from kdns.cluster.state import Cluster
 from kdns.plan import Plan
 from kdns.plugins.block import Block, Counters
@@ -54,31 +53,31 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Applied(_Message, frozen=True, array_like=True, tag=True):
-    """Sink.apply for one of the sources; the object is in MessagePack."""
+    """Reader.put for one of the sources; the object is encoded by cluster.held."""
 
     source: int
     resource: str
     body: bytes
+    triggered: float | None = None
 
 
 class Removed(_Message, frozen=True, array_like=True, tag=True):
-    """Sink.remove."""
+    """Reader.remove."""
 
     source: int
     resource: str
     key: Key
 
 
-class Swept(_Message, frozen=True, array_like=True, tag=True):
-    """Sink.sweep."""
+class Known(_Message, frozen=True, array_like=True, tag=True):
+    """Reader.know."""
 
     source: int
     resource: str
-    keys: list[Key]
 
 
 class Assumed(_Message, frozen=True, array_like=True, tag=True):
-    """Sink.assume."""
+    """Reader.assume."""
 
     source: int
     resource: str
@@ -103,7 +102,7 @@ class Counted(_Message, frozen=True, array_like=True, tag=True):
     samples: list[Sample]
 
 
-ToWorker = Applied | Removed | Swept | Assumed | Begin | Asked | Stop
+ToWorker = Applied | Removed | Known | Assumed | Begin | Asked | Stop
 _encode = msgspec.msgpack.Encoder().encode
 _to_worker = msgspec.msgpack.Decoder(ToWorker)
 _counted = msgspec.msgpack.Decoder(Counted)
@@ -121,7 +120,7 @@ def wanted(plan: Plan) -> int:
 
 
 class Relay:
-    """A Sink that tells every worker. See Sink.
+    """A Reader that tells every worker. See Reader.
 
     cluster: of the overseer; it stays empty, but for what was listed whole: nobody asks it.
     held: has been told already.
@@ -135,9 +134,11 @@ class Relay:
         self._held = held
         self._tell = tell
 
-    def apply(self, resource: Resource, obj: objects.Object) -> None:
-        body = self._held.body(resource, (obj.metadata.namespace, obj.metadata.name))
-        self._tell(Applied(self._source, resource.value, body))
+    def put(
+        self, resource: Resource, key: Key, _obj: model.Object, triggered: float | None = None
+    ) -> None:
+        body = self._held.body(resource, key)
+        self._tell(Applied(self._source, resource.value, body, triggered))
 
     def remove(self, resource: Resource, key: Key) -> None:
         self._tell(Removed(self._source, resource.value, key))
@@ -146,19 +147,17 @@ class Relay:
         self._cluster.assume(resource)
         self._tell(Assumed(self._source, resource.value))
 
-    def sweep(self, resource: Resource, keys: AbstractSet[Key]) -> None:
-        self._cluster.sweep(resource, set())
-        self._tell(Swept(self._source, resource.value, list(keys)))
+    def know(self, resource: Resource) -> None:
+        self._cluster.know(resource)
+        self._tell(Known(self._source, resource.value))
 
     def recount(self, tell: Callable[[ToWorker], None]) -> None:
         """Tell somebody who knows nothing yet all of it."""
         for resource in Resource:
-            keys: list[Key] = []
-            for key, body in self._held.objects(resource):
-                keys.append(key)
+            for _, body in self._held.objects(resource):
                 tell(Applied(self._source, resource.value, body))
             if resource in self._held.swept:
-                tell(Swept(self._source, resource.value, keys))
+                tell(Known(self._source, resource.value))
             elif resource in self._held.assumed:
                 tell(Assumed(self._source, resource.value))
 
@@ -218,8 +217,8 @@ class Overseer:
         for worker in self._workers.values():
             worker.send(frame)
 
-    def relay(self, source: int, cluster: Cluster, held: Held) -> Sink:
-        """The Sink that takes the place of a state of its own; `held` is told before it."""
+    def relay(self, source: int, cluster: Cluster, held: Held) -> Reader:
+        """The Reader that takes the place of a state of its own; `held` is told before it."""
         relay = Relay(source, cluster, held, self.tell)
         self._relays.append(relay)
         return relay
@@ -336,17 +335,18 @@ class ToldSources:
         """Nothing: the overseer knows."""
         return ()
 
-    def take(self, message: Applied | Removed | Swept | Assumed) -> None:
+    def take(self, message: Applied | Removed | Known | Assumed) -> None:
         """Apply what the overseer told."""
         cluster = self._by_number[message.source]
         resource = Resource(message.resource)
         match message:
             case Applied():
-                cluster.apply(resource, decode(resource, message.body))
+                item = decode(resource, message.body)
+                cluster.put(resource, item.key, item.obj, message.triggered)
             case Removed():
                 cluster.remove(resource, message.key)
-            case Swept():
-                cluster.sweep(resource, set(message.keys))
+            case Known():
+                cluster.know(resource)
             case Assumed():
                 cluster.assume(resource)
 

@@ -1,80 +1,124 @@
 """A cluster's objects as octets: what it takes to tell somebody else all of it at once.
 
-Encoded one by one, they take a fraction of what the state made of them takes; a process that hands
-the state on, to workers or to a file, needs nothing more.
+What is kept of an object is what DNS needs of it (`cluster.model`), in MessagePack: a slice of
+twenty endpoints takes less than one of its endpoints as the API writes it. A process that hands the
+state on, to workers or to a file, needs nothing more.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 import msgspec
 
-from kdns.cluster import objects
+from kdns.cluster import model, objects
 from kdns.cluster.errors import ObjectError
 from kdns.cluster.objects import Resource
-from kdns.cluster.sink import Key, Sink
+from kdns.cluster.sink import Key, Reader
 
 _encode = msgspec.msgpack.Encoder().encode
-_decoders: dict[Resource, msgspec.msgpack.Decoder[objects.Object]] = {
-    resource: msgspec.msgpack.Decoder(resource.type) for resource in Resource
+_TYPES: dict[Resource, type[model.Object]] = {
+    Resource.SERVICES: model.Service,
+    Resource.ENDPOINTSLICES: model.Slice,
+    Resource.NAMESPACES: model.Namespace,
+    Resource.PODS: model.Pod,
+}
+_decoders = {
+    resource: msgspec.msgpack.Decoder(tuple[str, str, kind])  # type: ignore[valid-type]
+    for resource, kind in _TYPES.items()
 }
 
 
-def encode(obj: objects.Object) -> bytes:
-    """An object in MessagePack."""
-    return _encode(obj)
+class Item(NamedTuple):
+    """An object of a resource, and its octets."""
+
+    resource: Resource
+    key: Key
+    obj: model.Object
+    body: bytes
 
 
-def decode(resource: Resource, body: bytes) -> objects.Object:
+def encode(key: Key, obj: model.Object) -> bytes:
+    """An object and its key in MessagePack."""
+    return _encode((*key, obj))
+
+
+def decode(resource: Resource, body: bytes) -> Item:
     """The object that `encode` made this of. Raises ObjectError for anything else."""
     try:
-        return _decoders[resource].decode(body)
+        namespace, name, obj = _decoders[resource].decode(body)
     except msgspec.MsgspecError as error:
         raise ObjectError(f"expected a {resource.kind} in MessagePack: {error}") from error
+    return Item(resource, (namespace, name), obj, body)
 
 
 class Held:
-    """A Sink that remembers.
+    """A Sink that remembers, and tells a Reader what it is told.
 
-    `changes` counts what happened; `swept` is what was listed whole, `assumed` what is only
-    remembered from an earlier time.
+    on_bad_object: told of every object that is left out, with the reason. `changes` counts what
+    happened; `swept` is what was listed whole, `assumed` what is only remembered from an earlier
+    time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_bad_object: Callable[[str], object], then: Reader | None = None) -> None:
         self.assumed: set[Resource] = set()
         self.changes = 0
         self.swept: set[Resource] = set()
+        self.then = then
+        """May be set later, before anything is told."""
+        self._on_bad_object = on_bad_object
         self._objects: dict[Resource, dict[Key, bytes]] = {resource: {} for resource in Resource}
 
     def __len__(self) -> int:
         return sum(map(len, self._objects.values()))
 
     def apply(self, resource: Resource, obj: objects.Object) -> None:
-        """See Sink."""
-        self.put(resource, (obj.metadata.namespace, obj.metadata.name), encode(obj))
+        """See Sink. An object that is not what the API promises is told of, and not held."""
+        key = (obj.metadata.namespace, obj.metadata.name)
+        try:
+            made = model.from_object(obj)
+        except ObjectError as error:
+            self._on_bad_object(str(error))
+            self.remove(resource, key)
+            return
+        # What was there when we began was triggered before anybody could have told.
+        triggered = model.trigger_time(obj) if resource in self.swept else None
+        self.put(Item(resource, key, made, encode(key, made)), triggered)
 
-    def put(self, resource: Resource, key: Key, body: bytes) -> None:
-        """As `apply`, for an object that is encoded already."""
-        self._objects[resource][key] = body
+    def put(self, item: Item, triggered: float | None = None) -> None:
+        """As `apply`, for an object that is read and encoded already. See Reader."""
+        held = self._objects[item.resource]
+        if held.get(item.key) == item.body:
+            return
+        held[item.key] = item.body
         self.changes += 1
+        if self.then is not None:
+            self.then.put(item.resource, item.key, item.obj, triggered)
 
     def remove(self, resource: Resource, key: Key) -> None:
         """See Sink."""
-        self._objects[resource].pop(key, None)
+        if self._objects[resource].pop(key, None) is None:
+            return
         self.changes += 1
+        if self.then is not None:
+            self.then.remove(resource, key)
 
     def sweep(self, resource: Resource, keys: AbstractSet[Key]) -> None:
         """See Sink."""
-        held = self._objects[resource]
-        for key in held.keys() - keys:
-            del held[key]
+        for key in self._objects[resource].keys() - keys:
+            self.remove(resource, key)
+        if resource not in self.swept:
+            self.changes += 1
         self.swept.add(resource)
         self.assumed.discard(resource)
-        self.changes += 1
+        if self.then is not None:
+            self.then.know(resource)
 
     def assume(self, resource: Resource) -> None:
         """See Sink."""
         self.assumed.add(resource)
+        if self.then is not None:
+            self.then.assume(resource)
 
     def body(self, resource: Resource, key: Key) -> bytes:
         """An object that is held, encoded. Raises KeyError."""
@@ -83,13 +127,3 @@ class Held:
     def objects(self, resource: Resource) -> Iterator[tuple[Key, bytes]]:
         """All of a resource, encoded."""
         return iter(self._objects[resource].items())
-
-    def tell(self, sink: Sink) -> None:
-        """Have another Sink know all of it, as it is known here: listed whole, assumed, or not."""
-        for resource, held in self._objects.items():
-            for body in held.values():
-                sink.apply(resource, decode(resource, body))
-            if resource in self.swept:
-                sink.sweep(resource, held.keys())
-            elif resource in self.assumed:
-                sink.assume(resource)

@@ -8,10 +8,15 @@ the API promises; the object then costs its own names and nothing else.
 """
 
 import enum
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
 from ipaddress import IPv6Address
-from typing import NamedTuple
+from operator import methodcaller
+from typing import NamedTuple, TypeAlias, assert_never
 
 import msgspec
+from msgspec import structs
 
 from kdns.cluster import objects
 from kdns.cluster.errors import ObjectError
@@ -19,7 +24,10 @@ from kdns.wire import name
 from kdns.wire.errors import BadName
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 MAX_PORT = 65535
+
+_AnyPort: TypeAlias = objects.ServicePort | objects.EndpointPort
 
 
 class Kind(enum.Enum):
@@ -51,7 +59,13 @@ class Port(NamedTuple):
         return _underscored(self.name), _underscored(self.protocol)
 
 
-class Service(NamedTuple):
+class Namespace(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A Namespace, as the label that everything in it stands below."""
+
+    label: bytes
+
+
+class Service(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A Service. `key` is the wire form of `name.namespace`, without the root."""
 
     key: bytes
@@ -62,11 +76,8 @@ class Service(NamedTuple):
     """An ExternalName's target, absolute and lower-case; None where it can be no alias."""
 
 
-class Endpoint(msgspec.Struct, frozen=True, gc=False):
-    """One address of one ready endpoint. `hostname` and `pod` are wire labels, or empty.
-
-    A struct without the collector's attention: a large cluster has some hundred thousand of them.
-    """
+class Endpoint(NamedTuple):
+    """One address of one ready endpoint. `hostname` and `pod` are wire labels, or empty."""
 
     address: bytes
     hostname: bytes
@@ -75,23 +86,53 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
     """The name of an endpoint of address type FQDN, whose address is empty; else empty."""
 
 
-class Slice(NamedTuple):
+class Slice(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """An EndpointSlice, its endpoints that are not ready left out.
 
-    `service` is the key of the service that it belongs to; empty when the label is missing or is
-    no name that a service can have, and then it owns no names.
+    A large cluster has some hundred thousand endpoints, so there is nothing here of each but its
+    address: what else is known of them stands in rows of its own, each empty where no endpoint has
+    any of it. `endpoints` puts them together again.
     """
 
     service: bytes
+    """The key of the service that it belongs to; empty when the label is missing or is no name that
+    a service can have, and then it owns no names."""
     ports: tuple[Port, ...]
-    endpoints: tuple[Endpoint, ...]
+    addresses: tuple[bytes, ...]
+    """4 or 16 octets each; none at all for address type FQDN, which has `targets` instead."""
+    hostnames: tuple[bytes, ...] = ()
+    """Wire labels, empty where an endpoint has none."""
+    pods: str = ""
+    """Names of pods as the API has them, joined by `_BETWEEN`."""
+    targets: tuple[bytes, ...] = ()
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Each address of each endpoint, in the order of the slice."""
+        count = len(self.targets or self.addresses)
+        nothing = (b"",) * count
+        pods = map(_pod_label, self.pods.split(_BETWEEN)) if self.pods else nothing
+        rows = (self.addresses or nothing, self.hostnames or nothing, pods, self.targets or nothing)
+        return tuple(map(Endpoint, *rows))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no endpoint is ready."""
+        return not self.addresses and not self.targets
 
 
-class Pod(NamedTuple):
+_BETWEEN = "/"
+"""No name of an object has one (Kubernetes, IsValidPathSegmentName)."""
+
+
+class Pod(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A pod's addresses, all of them; empty before it has any."""
 
     namespace: bytes
     addresses: tuple[bytes, ...]
+
+
+Object = Service | Slice | Namespace | Pod
 
 
 def label(text: str, what: str) -> bytes:
@@ -127,8 +168,20 @@ def address(text: str, what: str) -> bytes:
     return parsed.packed[12:] if parsed.ipv4_mapped else parsed.packed
 
 
+_dots_in = methodcaller("count", ".")
 # Four times as quick as IPv4Address, and start-up reads a hundred thousand of them.
 _OCTETS = {str(octet): octet for octet in range(256)}
+
+
+def _addresses(texts: Sequence[str], what: str) -> tuple[bytes, ...]:
+    """`address` of each. IPv4 addresses, as nearly all are, are read all at once."""
+    try:
+        octets = bytes(map(_OCTETS.__getitem__, ".".join(texts).split(".")))
+    except KeyError:
+        octets = b""
+    if len(octets) == 4 * len(texts) and set(map(_dots_in, texts)) == {3}:
+        return tuple([octets[start : start + 4] for start in range(0, len(octets), 4)])
+    return tuple([address(text, what) for text in texts])
 
 
 def own_label(text: str, what: str) -> bytes:
@@ -141,9 +194,44 @@ def own_label(text: str, what: str) -> bytes:
     return label(text, what)
 
 
+@lru_cache(maxsize=4096)
+def namespace_label(text: str) -> bytes:
+    """The wire label of a namespace: one and the same for all that is in it. Raises ObjectError."""
+    return own_label(text, "namespace")
+
+
 def service_key(namespace: str, service: str) -> bytes:
     """The wire form of `service.namespace`, without the root. Raises ObjectError."""
-    return own_label(service, "service name") + own_label(namespace, "namespace")
+    return own_label(service, "service name") + namespace_label(namespace)
+
+
+def trigger_time(obj: objects.Object) -> float | None:
+    """When what made a slice change happened, in seconds since the epoch; None if nobody says.
+
+    The EndpointSlice controller does, in RFC 3339's form.
+    """
+    text = (obj.metadata.annotations or {}).get(TRIGGER_TIME, "")
+    if not text or not isinstance(obj, objects.EndpointSlice):
+        return None
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def from_object(obj: objects.Object) -> Object:
+    """Any of them from the API's. Raises ObjectError."""
+    match obj:
+        case objects.EndpointSlice():
+            return from_slice(obj)
+        case objects.Service():
+            return from_service(obj)
+        case objects.Namespace():
+            return Namespace(own_label(obj.metadata.name, "Namespace"))
+        case objects.Pod():
+            return from_pod(obj)
+        case _:
+            assert_never(obj)
 
 
 def from_service(obj: objects.Service) -> Service:
@@ -154,11 +242,11 @@ def from_service(obj: objects.Service) -> Service:
     if spec.type == "ExternalName":
         return Service(key, Kind.EXTERNAL_NAME, (), (), _alias(spec.external_name or "", what))
     listed = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
-    ports = tuple(_port(p.name, p.protocol, p.port, what) for p in spec.ports or ())
+    ports = _ports(tuple(spec.ports or ()), what)
     if "None" in listed:
         return Service(key, Kind.HEADLESS, (), ports, None)
-    addresses = dict.fromkeys(address(ip, f"{what}: spec.clusterIPs") for ip in listed if ip)
-    return Service(key, Kind.CLUSTER_IP, tuple(addresses), ports, None)
+    addresses = _addresses([ip for ip in listed if ip], f"{what}: spec.clusterIPs")
+    return Service(key, Kind.CLUSTER_IP, tuple(dict.fromkeys(addresses)), ports, None)
 
 
 def _alias(text: str, what: str) -> bytes | None:
@@ -180,11 +268,24 @@ def _name(text: str, what: str) -> bytes:
         raise ObjectError(f"{what}: {error}") from error
 
 
-def _port(port_name: str | None, protocol: str | None, number: int, what: str) -> Port:
+def _ports(ports: tuple[_AnyPort, ...], what: str) -> tuple[Port, ...]:
+    """What most services of a cluster have is there once. Raises ObjectError."""
+    try:
+        return _shared_ports(ports)
+    except ObjectError as error:
+        raise ObjectError(f"{what}: {error}") from error
+
+
+@lru_cache(maxsize=1024)
+def _shared_ports(ports: tuple[_AnyPort, ...]) -> tuple[Port, ...]:
+    return tuple(_port(p.name, p.protocol, p.port) for p in ports if p.port is not None)
+
+
+def _port(port_name: str | None, protocol: str | None, number: int) -> Port:
     if not 0 <= number <= MAX_PORT:
-        raise ObjectError(f"{what}: port {number}; expected 0 to {MAX_PORT}")
-    named = label(port_name, f"{what}: port name") if port_name else b""
-    return Port(named, label(protocol or "TCP", f"{what}: protocol"), number)
+        raise ObjectError(f"port {number}; expected 0 to {MAX_PORT}")
+    named = label(port_name, "port name") if port_name else b""
+    return Port(named, label(protocol or "TCP", "protocol"), number)
 
 
 def from_slice(obj: objects.EndpointSlice) -> Slice:
@@ -192,20 +293,26 @@ def from_slice(obj: objects.EndpointSlice) -> Slice:
     meta = obj.metadata
     what = f"EndpointSlice {meta.namespace}/{meta.name}"
     # Not an error, as it would be in a service: the API checks no number here, and null is "all".
-    ports = tuple(
-        _port(p.name, p.protocol, p.port, what)
-        for p in obj.ports or ()
-        if p.port is not None and 0 <= p.port <= MAX_PORT
-    )
-    make = _named_endpoints if obj.address_type == "FQDN" else _endpoints
-    ready = [e for e in obj.endpoints or () if _is_ready(e)]
-    endpoints = tuple(made for endpoint in ready for made in make(endpoint, what))
-    return Slice(_owner(meta), ports, endpoints)
+    listed = (p for p in obj.ports or () if p.port is not None and 0 <= p.port <= MAX_PORT)
+    ports = _ports(tuple(listed), what)
+    owner = _owner(meta)
+    # EndpointSlice API: an unknown state counts as ready. `publishNotReadyAddresses` needs nothing
+    # here: the controller sets `ready` for such services.
+    ready = [e for e in obj.endpoints or () if e.conditions.ready is not False]
+    if not set(map(len, [e.addresses for e in ready])) <= {1}:
+        # Of one endpoint each, which the API calls interchangeable.
+        ready = [structs.replace(e, addresses=[text]) for e in ready for text in e.addresses]
+    hostnames = _hostnames(ready, what)
+    pods = _pods(ready)
+    texts = [e.addresses[0] for e in ready]
+    if obj.address_type == "FQDN":
+        return Slice(owner, ports, (), hostnames, pods, _targets(texts, what))
+    return Slice(owner, ports, _addresses(texts, f"{what}: address"), hostnames, pods)
 
 
 def _owner(meta: objects.Meta) -> bytes:
     """The key of the slice's service. The label's value may be more than a service's name can."""
-    namespace = own_label(meta.namespace, "namespace")
+    namespace = namespace_label(meta.namespace)
     owner = (meta.labels or {}).get(SERVICE_NAME_LABEL, "")
     try:
         return own_label(owner, SERVICE_NAME_LABEL) + namespace
@@ -213,39 +320,36 @@ def _owner(meta: objects.Meta) -> bytes:
         return b""
 
 
-def _is_ready(endpoint: objects.Endpoint) -> bool:
-    """EndpointSlice API: an unknown state counts as ready.
-
-    `publishNotReadyAddresses` needs nothing here: the controller sets `ready` for such services.
-    """
-    return endpoint.conditions.ready is not False
-
-
-def _endpoints(endpoint: objects.Endpoint, what: str) -> list[Endpoint]:
-    hostname, pod = _labels_of(endpoint, what)
-    listed = [address(a, f"{what}: address") for a in endpoint.addresses]
-    return [Endpoint(packed, hostname, pod, b"") for packed in listed]
+def _hostnames(endpoints: Sequence[objects.Endpoint], what: str) -> tuple[bytes, ...]:
+    given = [e.hostname or "" for e in endpoints]
+    if not any(given):
+        return ()
+    return tuple([label(text, f"{what}: hostname") if text else b"" for text in given])
 
 
-def _named_endpoints(endpoint: objects.Endpoint, what: str) -> list[Endpoint]:
-    """Of address type FQDN. The root is no place to send anybody to."""
-    hostname, pod = _labels_of(endpoint, what)
-    if not all(a.removesuffix(".") for a in endpoint.addresses):
-        raise ObjectError(f"{what}: an empty address of type FQDN; expected a domain name")
-    targets = [_name(a, f"{what}: address of type FQDN") for a in endpoint.addresses]
-    return [Endpoint(b"", hostname, pod, target) for target in targets]
+def _pods(endpoints: Sequence[objects.Endpoint]) -> str:
+    names = [e.target_ref.name or "" if e.target_ref else "" for e in endpoints]
+    joined = _BETWEEN.join(names)
+    if not any(names):
+        return ""
+    if joined.count(_BETWEEN) == len(names) - 1:
+        return joined
+    return _BETWEEN.join("" if _BETWEEN in text else text for text in names)
 
 
-def _labels_of(endpoint: objects.Endpoint, what: str) -> tuple[bytes, bytes]:
-    """Hostname and pod. Most names of pods are labels; those that are not name no endpoint."""
-    hostname = label(endpoint.hostname, f"{what}: hostname") if endpoint.hostname else b""
-    ref = endpoint.target_ref
-    if ref is None or not ref.name:
-        return hostname, b""
+def _pod_label(text: str) -> bytes:
+    """Most names of pods are labels; those that are not name no endpoint."""
     try:
-        return hostname, label(ref.name, what)
+        return label(text, "pod")
     except ObjectError:
-        return hostname, b""
+        return b""
+
+
+def _targets(texts: Sequence[str], what: str) -> tuple[bytes, ...]:
+    """Addresses of type FQDN. The root is no place to send anybody to."""
+    if not all(text.removesuffix(".") for text in texts):
+        raise ObjectError(f"{what}: an empty address of type FQDN; expected a domain name")
+    return tuple(_name(text, f"{what}: address of type FQDN") for text in texts)
 
 
 def from_pod(obj: objects.Pod) -> Pod:
@@ -255,8 +359,8 @@ def from_pod(obj: objects.Pod) -> Pod:
     listed = [p.ip for p in status.pod_ips or () if p.ip] or (
         [status.pod_ip] if status.pod_ip else []
     )
-    addresses = tuple(dict.fromkeys(address(ip, f"{what}: podIPs") for ip in listed))
-    return Pod(own_label(meta.namespace, "namespace"), addresses)
+    addresses = dict.fromkeys(_addresses(listed, f"{what}: podIPs")) if listed else ()
+    return Pod(namespace_label(meta.namespace), tuple(addresses))
 
 
 def dashed(packed: bytes) -> bytes:

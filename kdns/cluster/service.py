@@ -68,13 +68,13 @@ class ServiceView:
         self._labels: _Labels | None = None
         self._addresses = service.addresses
         if service.kind is Kind.HEADLESS:
-            listed = (e.address for held in slices for e in held.endpoints)
-            self._addresses = tuple(dict.fromkeys(address for address in listed if address))
+            listed = dict.fromkeys(address for held in slices for address in held.addresses)
+            self._addresses = tuple(listed)
 
     @property
     def has_endpoints(self) -> bool:
         """Whether any endpoint is ready."""
-        return any(held.endpoints for held in self._slices)
+        return any(not held.is_empty for held in self._slices)
 
     def node(self, below: bytes) -> Node | None:
         """The node of these labels below the service; empty for the service itself."""

@@ -3,6 +3,7 @@
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
+from kdns.cluster import model
 from kdns.cluster.objects import Object, Resource
 
 Key = tuple[str, str]
@@ -30,28 +31,19 @@ class Sink(Protocol):
         """What was told of `resource` so far is what it once was: all there is until the sweep."""
 
 
-class Both:
-    """A Sink that tells two others, the first one first."""
+class Reader(Protocol):
+    """Takes the same from a sink that has read the objects, and seen what a list left out."""
 
-    def __init__(self, first: Sink, second: Sink) -> None:
-        self._each = (first, second)
-
-    def apply(self, resource: Resource, obj: Object) -> None:
-        """See Sink."""
-        for sink in self._each:
-            sink.apply(resource, obj)
+    def put(
+        self, resource: Resource, key: Key, obj: model.Object, triggered: float | None = None
+    ) -> None:
+        """`obj` was added or modified; `triggered` as `model.trigger_time` gives it, if asked."""
 
     def remove(self, resource: Resource, key: Key) -> None:
-        """See Sink."""
-        for sink in self._each:
-            sink.remove(resource, key)
+        """The object of that key is no more."""
 
-    def sweep(self, resource: Resource, keys: AbstractSet[Key]) -> None:
-        """See Sink."""
-        for sink in self._each:
-            sink.sweep(resource, keys)
+    def know(self, resource: Resource) -> None:
+        """What was told of `resource` is all there is."""
 
     def assume(self, resource: Resource) -> None:
         """See Sink."""
-        for sink in self._each:
-            sink.assume(resource)

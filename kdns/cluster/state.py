@@ -16,7 +16,7 @@ depends on the objects alone, not on the order in which they came.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple, TypeVar, assert_never
 
@@ -44,13 +44,15 @@ class Change(NamedTuple):
     pods: tuple[tuple[bytes, bytes], ...] = ()
 
 
-K = TypeVar("K")
+K = TypeVar("K", bound=str | bytes)
 V = TypeVar("V")
+Place = str
+"""namespace/name of a slice or a pod: a third of what a Key takes."""
 Listener = Callable[[Change], object]
 
 
 class Cluster:
-    """The state of one cluster, as a Sink.
+    """The state of one cluster, as a Sink and as a Reader.
 
     now: seconds since the epoch, for the zone's serial.
     on_bad_object: told of every object that is left out, with the reason.
@@ -60,8 +62,9 @@ class Cluster:
         self._now = now
         self._on_bad_object = on_bad_object
         self._listeners: list[Listener] = []
-        self.on_changed: Callable[[objects.Object], object] | None = None
-        """Told of each object that changes what was known whole already, after all listeners."""
+        self.on_changed: Callable[[model.Object, float], object] | None = None
+        """Told of each object that changes what was known whole already, after all listeners, and
+        when what made it change had happened, where that is known."""
         self.serial = 0
         """Unix time of the last change: what CoreDNS puts into the SOA."""
         self.synced: set[Resource] = set()
@@ -70,14 +73,15 @@ class Cluster:
         """Of those, what is only remembered from an earlier time."""
         self.namespaces: dict[bytes, str] = {}
         self.services: dict[bytes, model.Service] = {}
-        self._slices: dict[Key, model.Slice] = {}
-        self._by_service: dict[bytes, dict[str, model.Slice]] = {}
-        # Nearly every address is in one place: a tuple of one, shared by the slice's addresses.
+        self._slices: dict[Place, model.Slice] = {}
+        # Nearly every service has one slice, and nearly every address is in one place: a tuple of
+        # one, and the same one for the service and all the addresses of its slice.
+        self._slices_by_service: dict[bytes, tuple[Place, ...]] = {}
         self._services_by_address: dict[bytes, tuple[bytes, ...]] = {}
-        self._slices_by_address: dict[bytes, tuple[Key, ...]] = {}
-        self._pods: dict[Key, model.Pod] = {}
-        self._pod_addresses: dict[tuple[bytes, bytes], int] = {}
-        self._keys: dict[Resource, set[Key]] = {resource: set() for resource in Resource}
+        self._slices_by_address: dict[bytes, tuple[Place, ...]] = {}
+        # Of a pod, its namespace and an address in one; a tuple of them for one that has several.
+        self._pods: dict[Place, bytes | tuple[bytes, ...]] = {}
+        self._pod_addresses: dict[bytes, int] = {}
         # By length; None until somebody asks.
         self._sorted_addresses: dict[int, list[bytes]] | None = None
 
@@ -87,27 +91,46 @@ class Cluster:
         """See Sink. An object that is not what the API promises is told of, and owns no names."""
         key = (obj.metadata.namespace, obj.metadata.name)
         try:
-            change = self._apply(key, obj)
+            made = model.from_object(obj)
         except ObjectError as error:
             self._on_bad_object(str(error))
             self.remove(resource, key)
             return
-        self._keys[resource].add(key)
+        asked = self.on_changed is not None and self._is_current(resource)
+        self.put(resource, key, made, model.trigger_time(obj) if asked else None)
+
+    def put(
+        self, resource: Resource, key: Key, obj: model.Object, triggered: float | None = None
+    ) -> None:
+        """See Reader."""
+        change = self._put(key, obj)
         self._tell(change)
-        if change is not None and self.on_changed is not None and self._is_current(resource):
-            self.on_changed(obj)
+        told = self.on_changed if change is not None and self._is_current(resource) else None
+        if told is not None and triggered is not None:
+            told(obj, triggered)
 
     def remove(self, resource: Resource, key: Key) -> None:
         """See Sink."""
-        if key not in self._keys[resource]:
-            return
-        self._keys[resource].discard(key)
-        self._tell(self._remove(resource, key))
+        match resource:
+            case Resource.ENDPOINTSLICES:
+                self._tell(self._put_slice(_place(key), None))
+            case Resource.SERVICES:
+                self._tell(self._put_service(_service_key(key), None))
+            case Resource.NAMESPACES:
+                self._tell(self._put_namespace(_namespace_label(key), None))
+            case Resource.PODS:
+                self._tell(self._put_pod(_place(key), None))
+            case _:
+                assert_never(resource)
 
     def sweep(self, resource: Resource, keys: AbstractSet[Key]) -> None:
         """See Sink."""
-        for key in self._keys[resource] - keys:
-            self.remove(resource, key)
+        for change in self._sweep(resource, keys):
+            self._tell(change)
+        self.know(resource)
+
+    def know(self, resource: Resource) -> None:
+        """See Reader."""
         self.assumed.discard(resource)
         self._know(resource)
 
@@ -132,20 +155,19 @@ class Cluster:
 
     def slices_of(self, service: bytes) -> tuple[model.Slice, ...]:
         """The slices of a service, in the order of their names, so that answers are stable."""
-        found = self._by_service.get(service)
-        return tuple(found[n] for n in sorted(found)) if found else ()
+        return tuple([self._slices[p] for p in self._slices_by_service.get(service, ())])
 
     def services_at(self, address: bytes) -> list[model.Service]:
         """The services that have this cluster IP, in the order of their keys."""
-        return [self.services[k] for k in sorted(self._services_by_address.get(address, ()))]
+        return [self.services[k] for k in self._services_by_address.get(address, ())]
 
     def slices_at(self, address: bytes) -> list[model.Slice]:
         """The slices of a service with a ready endpoint of this address, ordered by name."""
-        return [self._slices[k] for k in sorted(self._slices_by_address.get(address, ()))]
+        return [self._slices[p] for p in self._slices_by_address.get(address, ())]
 
     def has_pod(self, namespace: bytes, address: bytes) -> bool:
         """Whether a pod of that namespace has this address, primary or not."""
-        return (namespace, address) in self._pod_addresses
+        return namespace + address in self._pod_addresses
 
     def addresses_within(self, first: bytes, last: bytes) -> Iterator[bytes]:
         """The addresses of services and ready endpoints from `first` to `last`, inclusive.
@@ -165,30 +187,34 @@ class Cluster:
 
     # How it is joined.
 
-    def _apply(self, key: Key, obj: objects.Object) -> Change | None:
+    def _put(self, key: Key, obj: model.Object) -> Change | None:
         match obj:
-            case objects.Service():
-                service = model.from_service(obj)
-                return self._put_service(service.key, service)
-            case objects.EndpointSlice():
-                return self._put_slice(key, model.from_slice(obj))
-            case objects.Namespace():
-                return self._put_namespace(obj.metadata.name, present=True)
-            case objects.Pod():
-                return self._put_pod(key, model.from_pod(obj))
+            case model.Slice():
+                return self._put_slice(_place(key), obj)
+            case model.Service():
+                return self._put_service(obj.key, obj)
+            case model.Namespace():
+                return self._put_namespace(obj.label, key[1])
+            case model.Pod():
+                return self._put_pod(_place(key), obj)
             case _:
                 assert_never(obj)
 
-    def _remove(self, resource: Resource, key: Key) -> Change | None:
+    def _sweep(self, resource: Resource, keys: AbstractSet[Key]) -> Iterator[Change | None]:
+        """Take away what none of the keys names."""
         match resource:
-            case Resource.SERVICES:
-                return self._put_service(model.service_key(*key), None)
             case Resource.ENDPOINTSLICES:
-                return self._put_slice(key, None)
+                for place in self._slices.keys() - set(map(_place, keys)):
+                    yield self._put_slice(place, None)
+            case Resource.SERVICES:
+                for key in self.services.keys() - set(map(_service_key, keys)):
+                    yield self._put_service(key, None)
             case Resource.NAMESPACES:
-                return self._put_namespace(key[1], present=False)
+                for label in self.namespaces.keys() - set(map(_namespace_label, keys)):
+                    yield self._put_namespace(label, None)
             case Resource.PODS:
-                return self._put_pod(key, None)
+                for place in self._pods.keys() - set(map(_place, keys)):
+                    yield self._put_pod(place, None)
             case _:
                 assert_never(resource)
 
@@ -197,78 +223,69 @@ class Cluster:
         if old == new:
             return None
         _put(self.services, key, new)
-        before = set(old.addresses) if old else set()
-        after = set(new.addresses) if new else set()
-        self._move(self._services_by_address, key, before, after)
-        return Change(services=(key,), addresses=tuple(before ^ after))
+        before = old.addresses if old else ()
+        after = new.addresses if new else ()
+        changed = _move(self._services_by_address, key, before, after)
+        self._keep_sorted(changed)
+        return Change(services=(key,), addresses=tuple(changed))
 
-    def _put_slice(self, key: Key, new: model.Slice | None) -> Change | None:
-        old = self._slices.get(key)
+    def _put_slice(self, place: Place, new: model.Slice | None) -> Change | None:
+        old = self._slices.get(place)
         if old == new:
             return None
-        _put(self._slices, key, new)
-        owners = [held.service for held in (old, new) if held is not None and held.service]
-        for owner in owners:
-            siblings = self._by_service.setdefault(owner, {})
-            _put(siblings, key[1], new if new is not None and new.service == owner else None)
-            if not siblings:
-                del self._by_service[owner]
-        before, after = _places(old), _places(new)
-        here, there = {a for a, *_ in before}, {a for a, *_ in after}
-        self._move(self._slices_by_address, key, here, there)
-        # A reverse name tells the owner and the label: other addresses answer as they did.
-        return Change(
-            services=tuple(dict.fromkeys(owners)),
-            addresses=tuple({a for a, *_ in before ^ after}),
+        _put(self._slices, place, new)
+        # One without a service of its own owns no names.
+        owner, owner_before = new.service if new else b"", old.service if old else b""
+        before = old.addresses if old and owner_before else ()
+        after = new.addresses if new and owner else ()
+        _move(
+            self._slices_by_service,
+            place,
+            (owner_before,) if owner_before else (),
+            (owner,) if owner else (),
         )
+        changed = _move(self._slices_by_address, place, before, after)
+        self._keep_sorted(changed)
+        if old and new and before and after:
+            changed |= _renamed(old, new)
+        owners = (owner_before, owner) if owner != owner_before else (owner,)
+        return Change(services=tuple(filter(None, owners)), addresses=tuple(changed))
 
-    def _put_namespace(self, text: str, *, present: bool) -> Change | None:
-        wire_label = model.own_label(text, "Namespace")
-        if present == (wire_label in self.namespaces):
+    def _put_namespace(self, label: bytes, text: str | None) -> Change | None:
+        if (text is not None) == (label in self.namespaces):
             return None
-        _put(self.namespaces, wire_label, text if present else None)
-        return Change(namespaces=(wire_label,))
+        _put(self.namespaces, label, text)
+        return Change(namespaces=(label,))
 
-    def _put_pod(self, key: Key, new: model.Pod | None) -> Change | None:
-        old = self._pods.get(key)
-        if old == new:
+    def _put_pod(self, place: Place, new: model.Pod | None) -> Change | None:
+        old = self._pods.get(place)
+        after = tuple([new.namespace + address for address in new.addresses]) if new else ()
+        kept = after[0] if len(after) == 1 else after
+        if old == (None if new is None else kept):
             return None
-        _put(self._pods, key, new)
-        before = {(old.namespace, a) for a in old.addresses} if old else set()
-        after = {(new.namespace, a) for a in new.addresses} if new else set()
+        _put(self._pods, place, None if new is None else kept)
+        before = (old,) if isinstance(old, bytes) else old or ()
         # Pods in the host's network share its address: only the first and the last one matter.
-        changed = before ^ after
-        for place in changed:
-            count = self._pod_addresses.get(place, 0) + (1 if place in after else -1)
-            _put(self._pod_addresses, place, count or None)
-        told = (p for p in changed if self._pod_addresses.get(p, 0) == (1 if p in after else 0))
+        told = []
+        for where in set(before).symmetric_difference(after):
+            count = self._pod_addresses.get(where, 0) + (1 if where in after else -1)
+            _put(self._pod_addresses, where, count or None)
+            if count == (1 if where in after else 0):
+                told.append((where[: where[0] + 1], where[where[0] + 1 :]))
         return Change(pods=tuple(told))
 
-    def _move(
-        self, index: dict[bytes, tuple[K, ...]], key: K, before: set[bytes], after: set[bytes]
-    ) -> None:
-        """`key` was at the addresses `before`, and is now at those `after`."""
-        for address in before - after:
-            rest = tuple(k for k in index[address] if k != key)
-            _put(index, address, rest or None)
-            self._keep_sorted(address)
-        alone = (key,)
-        for address in after - before:
-            held = index.get(address)
-            index[address] = alone if held is None else held + alone
-            self._keep_sorted(address)
-
-    def _keep_sorted(self, address: bytes) -> None:
+    def _keep_sorted(self, changed: AbstractSet[bytes]) -> None:
         if self._sorted_addresses is None:
             return
-        held = address in self._services_by_address or address in self._slices_by_address
-        listed = self._sorted_addresses[len(address)]
-        index = bisect_left(listed, address)
-        present = listed[index : index + 1] == [address]
-        if held and not present:
-            insort(listed, address)
-        elif present and not held:
-            del listed[index]
+        for address in changed:
+            present = address in self._services_by_address or address in self._slices_by_address
+            listed = self._sorted_addresses[len(address)]
+            index = bisect_left(listed, address)
+            found = listed[index : index + 1] == [address]
+            if present and not found:
+                insort(listed, address)
+            elif found and not present:
+                del listed[index]
 
     def _tell(self, change: Change | None) -> None:
         if change is None or not any(change):
@@ -278,12 +295,55 @@ class Cluster:
             listener(change)
 
 
-def _places(held: model.Slice | None) -> set[tuple[bytes, bytes, bytes, bytes]]:
-    """What a slice has to do with reverse names: address, hostname, pod and service of each."""
-    if held is None or not held.service:
+def _place(key: Key) -> Place:
+    return f"{key[0]}/{key[1]}"
+
+
+def _service_key(key: Key) -> bytes:
+    """Empty for what no service can be called, and so none is."""
+    try:
+        return model.service_key(*key)
+    except ObjectError:
+        return b""
+
+
+def _namespace_label(key: Key) -> bytes:
+    """Empty for what no namespace can be called, and so none is."""
+    try:
+        return model.namespace_label(key[1])
+    except ObjectError:
+        return b""
+
+
+def _move(
+    index: dict[bytes, tuple[K, ...]], key: K, before: Iterable[bytes], after: Iterable[bytes]
+) -> set[bytes]:
+    """`key` was at the addresses `before`, and is now at those `after`; those that it is not at
+    both times. The keys of an address are in their order."""
+    left, come = set(before), set(after)
+    left, come = left - come, come - left
+    for address in left:
+        rest = tuple([k for k in index[address] if k != key])
+        _put(index, address, rest or None)
+    alone = (key,)
+    for address in come:
+        others = index.get(address)
+        index[address] = alone if others is None else tuple(sorted((*others, key)))
+    return left | come
+
+
+def _renamed(old: model.Slice, new: model.Slice) -> set[bytes]:
+    """The addresses whose reverse name tells something else: that is the owner and the label."""
+    if (old.hostnames, old.pods, old.service) == (new.hostnames, new.pods, new.service) and (
+        old.addresses == new.addresses or not (old.hostnames or old.pods)
+    ):
         return set()
-    owner = held.service
-    return {(e.address, e.hostname, e.pod, owner) for e in held.endpoints if e.address}
+    names_before, names_after = _names(old), _names(new)
+    return {address for address, *_ in names_before ^ names_after}
+
+
+def _names(held: model.Slice) -> set[tuple[bytes, bytes, bytes, bytes]]:
+    return {(e.address, e.hostname, e.pod, held.service) for e in held.endpoints if e.address}
 
 
 def _put(held: dict[K, V], key: K, value: V | None) -> None:

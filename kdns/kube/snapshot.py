@@ -1,6 +1,6 @@
 """The state of a cluster on disk, for a start when there is nobody to ask.
 
-    kdns-state 1 | length, header: of what it is, how many objects | objects ... | BLAKE2b of it all
+    kdns-state 2 | length, header: of what it is, how many objects | objects ... | BLAKE2b of it all
                                                                       resource, length, MessagePack
 
 A file is written beside its place and moved there, so there is always a whole one or none; and it
@@ -8,6 +8,7 @@ is believed only when every octet is the one that was written, of the cluster th
 """
 
 import os
+from collections import Counter
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -16,10 +17,10 @@ from struct import Struct
 import msgspec
 
 from kdns.cluster.errors import ObjectError
-from kdns.cluster.held import Held, decode
+from kdns.cluster.held import Item, decode
 from kdns.cluster.objects import Resource
 
-MAGIC = b"kdns-state 1\n"
+MAGIC = b"kdns-state 2\n"
 MAX_OCTETS = 1 << 30
 """Of a file; 5 million endpoints take less."""
 _DIGEST = 32
@@ -69,7 +70,7 @@ def write(path: Path, identity: str, objects: dict[Resource, list[bytes]]) -> No
         raise
 
 
-def read(path: Path, identity: str) -> Held | None:
+def read(path: Path, identity: str) -> list[Item] | None:
     """What `write` put there; None where there is no file.
 
     Raises SnapshotError for a file that is damaged, of another version, or of something else.
@@ -94,25 +95,21 @@ def read(path: Path, identity: str) -> Held | None:
         raise SnapshotError(f"{path}: {error}") from error
 
 
-def _unpack(content: bytes, identity: str) -> Held:
+def _unpack(content: bytes, identity: str) -> list[Item]:
     start = len(MAGIC) + _LENGTH.size
     (length,) = _LENGTH.unpack_from(content, len(MAGIC))
     position = start + length
     header = msgspec.msgpack.decode(content[start:position], type=_Header)
     if header.identity != identity:
         raise ValueError(f"it is of {header.identity}; expected {identity}")
-    held = Held()
+    items: list[Item] = []
     while position < len(content):
         number, length = _ITEM.unpack_from(content, position)
         position += _ITEM.size
         body = content[position : position + length]
         position += length
-        resource = _RESOURCES[number]
-        obj = decode(resource, body)
-        held.put(resource, (obj.metadata.namespace, obj.metadata.name), body)
-    counts = {resource.value: len(list(held.objects(resource))) for resource in _RESOURCES}
-    if {name: count for name, count in counts.items() if count or name in header.counts} != (
-        header.counts
-    ):
-        raise ValueError(f"it holds {counts}; expected {header.counts}")
-    return held
+        items.append(decode(_RESOURCES[number], body))
+    counts = Counter(resource.value for resource, _ in {(i.resource, i.key) for i in items})
+    if counts != Counter(header.counts):
+        raise ValueError(f"it holds {dict(counts)}; expected {header.counts}")
+    return items

@@ -15,7 +15,7 @@ from typing import NoReturn
 from kdns.cluster.held import Held
 from kdns.cluster.objects import Resource
 from kdns.cluster.reflector import Reflector
-from kdns.cluster.sink import Both, Sink
+from kdns.cluster.sink import Reader, Sink
 from kdns.cluster.state import Cluster
 from kdns.kube import snapshot
 from kdns.kube.client import ApiClient
@@ -38,8 +38,8 @@ class Sources:
 
     manifests: files and folders that stand in for every API server; empty for none.
     kubeconfig_file: takes the place of what the Corefile says about the API server.
-    relay: the Sink that is fed in place of a cluster, given its number, itself, and what holds its
-    objects and is told before.
+    relay: the Reader that is fed in place of a cluster, given its number, itself, and what holds
+    its objects and is told before.
     state_dir: where the state is written when it changes, and read from at the start; "" for not.
     write_every: seconds between two writings at least.
     audit_every: seconds between two audits of what the API server has told; 0 for none.
@@ -53,7 +53,7 @@ class Sources:
         kubeconfig_file: str | None = None,
         environ: Mapping[str, str] = os.environ,
         rng: Random,
-        relay: Callable[[int, Cluster, Held], Sink] | None = None,
+        relay: Callable[[int, Cluster, Held], Reader] | None = None,
         state_dir: str = "",
         write_every: float = WRITE_EVERY,
         audit_every: float = AUDIT_EVERY,
@@ -79,7 +79,7 @@ class Sources:
         """The state for these settings, fed from when `start` is called."""
         cluster = self._clusters.get(settings)
         if cluster is None:
-            cluster = Cluster(time.time, lambda reason: log.warning("left out: %s", reason))
+            cluster = Cluster(time.time, _left_out)
             self._clusters[settings] = cluster
         return cluster
 
@@ -90,10 +90,12 @@ class Sources:
         """
         for number, (settings, cluster) in enumerate(self._clusters.items()):
             sink: Sink = cluster
-            held = Held()
+            held = Held(_left_out, cluster)
             remembers = bool(self._state_dir) and not self._manifests
+            if self._relay is not None:
+                held.then = self._relay(number, cluster, held)
             if self._relay or remembers:
-                sink = Both(held, self._relay(number, cluster, held) if self._relay else cluster)
+                sink = held
             if self._manifests:
                 manifests = self._read_manifests(settings, sink)
                 self._spawn(manifests.watch(sink, self._stopping), "manifests")
@@ -103,7 +105,7 @@ class Sources:
                 identity = f"{' '.join(connection.servers)}, {_selected(settings)}"
                 path = Path(self._state_dir) / f"cluster-{number}.state"
                 remembered = _Snapshot(path, identity, held, settings.resources)
-                remembered.recall(sink)
+                remembered.recall()
                 self._snapshots.append(remembered)
                 self._spawn(remembered.keep(self._write_every), f"state in {path}")
             log.info("watching %s", " or ".join(connection.servers))
@@ -161,7 +163,7 @@ class Sources:
                 self._rng,
                 label_selector=str(selected[resource][0]),
                 field_selector=str(selected[resource][1]),
-                on_bad_object=lambda reason: log.warning("left out: %s", reason),
+                on_bad_object=_left_out,
             )
             for resource in sorted(settings.resources, key=lambda r: r.value)
         ]
@@ -181,7 +183,7 @@ class _Snapshot:
         self._resources = resources
         self._written = 0
 
-    def recall(self, sink: Sink) -> None:
+    def recall(self) -> None:
         """Tell what the file has, if it can be believed, as what once was."""
         try:
             remembered = snapshot.read(self._path, self._identity)
@@ -191,9 +193,10 @@ class _Snapshot:
         if remembered is None:
             log.info("%s: no state is remembered yet", self._path)
             return
+        for item in remembered:
+            self._held.put(item)
         for resource in self._resources:
-            remembered.assume(resource)
-        remembered.tell(sink)
+            self._held.assume(resource)
         self._written = self._held.changes
         log.warning(
             "%d objects as they once were, from %s: answers say so until the API server is there",
@@ -234,6 +237,10 @@ class _Snapshot:
             log.warning("%s: the state cannot be written: %s", self._path, error.strerror or error)
             return False
         return True
+
+
+def _left_out(reason: str) -> None:
+    log.warning("left out: %s", reason)
 
 
 def _selected(settings: SourceSettings) -> str:

@@ -6,16 +6,13 @@ only for changes that a watch or a relist tells, not for what was there when we 
 """
 
 from collections.abc import Callable
-from datetime import datetime
 
-from kdns.cluster import model, objects
-from kdns.cluster.errors import ObjectError
+from kdns.cluster import model
 from kdns.cluster.model import Kind
 from kdns.cluster.state import Cluster
 from kdns.telemetry.histogram import Histogram
 from kdns.telemetry.meters import Meters
 
-TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 BOUNDS = tuple(0.001 * 2**k for k in range(20))
 """Upper bounds in seconds, 1 ms to about nine minutes: CoreDNS's."""
 # The controller knows only services that have a selector; the third kind of the Kubernetes SLI,
@@ -31,34 +28,18 @@ def measure(cluster: Cluster, meters: Meters, now: Callable[[], float]) -> None:
         for who in ("kdns", "coredns_kubernetes_dns")
     ]
 
-    def changed(obj: objects.Object) -> None:
-        trigger = trigger_time(obj)
+    def changed(obj: model.Object, triggered: float) -> None:
         kind = _kind(cluster, obj)
-        if trigger is None or kind is None:
+        if kind is None:
             return
         for histograms in counted:
             held = histograms.setdefault((kind,), Histogram.of(BOUNDS))
-            held.observe(BOUNDS, max(0.0, now() - trigger))  # their clock may be ahead of ours
+            held.observe(BOUNDS, max(0.0, now() - triggered))  # their clock may be ahead of ours
 
     cluster.on_changed = changed
 
 
-def trigger_time(obj: objects.Object) -> float | None:
-    """When what made a slice change happened, in seconds since the epoch; None if nobody says."""
-    text = (obj.metadata.annotations or {}).get(TRIGGER_TIME, "")
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError):
-        return None
-
-
-def _kind(cluster: Cluster, obj: objects.Object) -> str | None:
+def _kind(cluster: Cluster, obj: model.Object) -> str | None:
     """Of the service that a slice belongs to, if there is one."""
-    if not isinstance(obj, objects.EndpointSlice):
-        return None
-    owner = (obj.metadata.labels or {}).get(model.SERVICE_NAME_LABEL, "")
-    try:
-        service = cluster.services.get(model.service_key(obj.metadata.namespace, owner))
-    except ObjectError:
-        return None
+    service = cluster.services.get(obj.service) if isinstance(obj, model.Slice) else None
     return KINDS.get(service.kind) if service is not None else None

@@ -1,46 +1,56 @@
 """What is held as octets is the same cluster to whoever is told."""
 
-from collections.abc import Set as AbstractSet
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdns.cluster import model
 from kdns.cluster.errors import ObjectError
-from kdns.cluster.held import Held, decode, encode
-from kdns.cluster.objects import Object, Resource
-from kdns.cluster.sink import Both, Key, Sink
-from kdns.testing import sink
-from tests.cluster.builders import made, namespace, service
+from kdns.cluster.held import Held, Item, decode, encode
+from kdns.cluster.objects import Resource
+from kdns.cluster.sink import Key, Sink
+from tests.cluster.builders import made, namespace, pod, service, slice_
 from tests.cluster.objects_strategies import Apply, Event, Remove, Sweep, events
+
+WEB = ("shop", "web")
+TREES = (
+    service("web.shop", "10.0.0.1"),
+    namespace("shop"),
+    slice_("web-1.shop", "web", "10.1.0.1"),
+    pod("web-0.shop", "10.1.0.1", "fd00::1"),
+)
 
 
 class Recorder:
-    """What a Sink was told, as it is: each resource apart."""
+    """What a Reader was told, as it is."""
 
     def __init__(self) -> None:
-        self.each = {resource: sink.Held() for resource in Resource}
+        self.objects: dict[Resource, dict[Key, model.Object]] = {r: {} for r in Resource}
+        self.known: set[Resource] = set()
         self.assumed: set[Resource] = set()
+        self.told = 0
+        self.triggered: list[float | None] = []
 
-    def apply(self, resource: Resource, obj: Object) -> None:
-        self.each[resource].apply(resource, obj)
+    def put(
+        self, resource: Resource, key: Key, obj: model.Object, triggered: float | None = None
+    ) -> None:
+        self.triggered.append(triggered)
+        self.told += 1
+        self.objects[resource][key] = obj
 
     def remove(self, resource: Resource, key: Key) -> None:
-        self.each[resource].remove(resource, key)
+        self.told += 1
+        del self.objects[resource][key]
 
-    def sweep(self, resource: Resource, keys: AbstractSet[Key]) -> None:
-        self.each[resource].sweep(resource, keys)
+    def know(self, resource: Resource) -> None:
+        self.known.add(resource)
 
     def assume(self, resource: Resource) -> None:
         self.assumed.add(resource)
 
-    @property
-    def objects(self) -> dict[Resource, dict[Key, Object]]:
-        return {resource: held.objects for resource, held in self.each.items()}
 
-    @property
-    def swept(self) -> set[Resource]:
-        return {resource for resource, held in self.each.items() if held.swept}
+def ignore(_: str) -> None:
+    """What is left out is no matter here."""
 
 
 def tell(told: Sink, event: Event, known: Recorder) -> None:
@@ -55,25 +65,25 @@ def tell(told: Sink, event: Event, known: Recorder) -> None:
 
 
 @given(st.lists(events))
-def test_whoever_is_told_later_knows_what_others_know(happened: list[Event]) -> None:
-    held, other = Held(), Recorder()
+def test_whoever_reads_the_octets_knows_what_the_reader_was_told(happened: list[Event]) -> None:
+    reader = Recorder()
+    held = Held(ignore, reader)
     for event in happened:
-        tell(held, event, other)
-        tell(other, event, other)
-    late = Recorder()
-    held.tell(late)
-    assert late.objects == other.objects
-    assert late.swept == other.swept == held.swept
-    for resource, known in other.objects.items():
-        assert {key: decode(resource, body) for key, body in held.objects(resource)} == known
-    assert held.changes == len(happened)
-    assert len(held) == sum(map(len, other.objects.values()))
+        tell(held, event, reader)
+    assert held.swept == reader.known
+    for resource, known in reader.objects.items():
+        items = [decode(resource, body) for _, body in held.objects(resource)]
+        assert {item.key: item.obj for item in items} == known
+    assert held.changes == reader.told + len(held.swept)
+    assert len(held) == sum(map(len, reader.objects.values()))
 
 
-def test_an_object_survives_its_octets() -> None:
-    for tree in (service("web.shop", "10.0.0.1"), namespace("shop")):
-        resource, obj = made(tree)
-        assert decode(resource, encode(obj)) == obj
+@pytest.mark.parametrize("tree", TREES, ids=lambda tree: tree["kind"])
+def test_an_object_survives_its_octets(tree: dict[str, object]) -> None:
+    resource, obj = made(tree)
+    key, read = (obj.metadata.namespace, obj.metadata.name), model.from_object(obj)
+    body = encode(key, read)
+    assert decode(resource, body) == Item(resource, key, read, body)
 
 
 def test_octets_of_something_else_are_told() -> None:
@@ -81,31 +91,62 @@ def test_octets_of_something_else_are_told() -> None:
         decode(Resource.SERVICES, b"\xc1")
 
 
+def test_a_malformed_object_is_told_of_and_ends_what_it_was() -> None:
+    reasons: list[str] = []
+    reader = Recorder()
+    held = Held(reasons.append, reader)
+    held.apply(*made(service("web.shop", "10.0.0.1")))
+    held.apply(*made(service("web.shop", "10.0.0.300")))
+    assert reasons == ["Service shop/web: spec.clusterIPs: '10.0.0.300' is no IP address"]
+    assert (len(held), reader.objects[Resource.SERVICES]) == (0, {})
+
+
+def test_an_object_that_says_nothing_new_to_dns_is_no_change() -> None:
+    reader = Recorder()
+    held = Held(ignore, reader)
+    for label in ("one", "two"):
+        tree = service("web.shop", "10.0.0.1")
+        tree["metadata"]["labels"] = {"version": label}
+        held.apply(*made(tree))
+    assert (held.changes, reader.told) == (1, 1)
+
+
 def test_what_is_only_remembered_is_told_as_such_until_it_is_listed() -> None:
-    held = Held()
+    reader = Recorder()
+    held = Held(ignore, reader)
     resource, obj = made(service("web.shop", "10.0.0.1"))
     held.apply(resource, obj)
     held.assume(resource)
-    late = Recorder()
-    held.tell(late)
-    assert (late.assumed, late.swept) == ({resource}, set())
-    held.sweep(resource, {("shop", "web")})
-    later = Recorder()
-    held.tell(later)
-    assert (later.assumed, later.swept) == (set(), {resource})
-    assert decode(resource, held.body(resource, ("shop", "web"))) == obj
+    assert (reader.assumed, reader.known, held.assumed) == ({resource}, set(), {resource})
+    held.sweep(resource, {WEB})
+    assert (reader.known, held.assumed) == ({resource}, set())
+    assert decode(resource, held.body(resource, WEB)).obj == model.from_object(obj)
 
 
-def test_two_sinks_are_told_the_same() -> None:
-    one, other = Recorder(), Held()
-    both = Both(one, other)
+def test_a_second_list_of_the_same_is_no_change() -> None:
+    held = Held(ignore)
+    held.apply(*made(service("web.shop", "10.0.0.1")))
+    for _ in range(2):
+        held.sweep(Resource.SERVICES, {WEB})
+    assert held.changes == 2
+
+
+def test_without_a_reader_it_remembers_all_the_same() -> None:
+    held = Held(ignore)
     resource, obj = made(service("web.shop", "10.0.0.1"))
-    both.apply(resource, obj)
-    both.assume(resource)
-    assert one.assumed == other.assumed == {resource}
-    both.remove(resource, ("shop", "web"))
-    both.apply(resource, obj)
-    both.sweep(resource, set())
-    assert len(other) == 0
-    assert one.objects[resource] == {}
-    assert one.swept == other.swept == {resource}
+    held.apply(resource, obj)
+    held.assume(resource)
+    held.remove(resource, WEB)
+    held.remove(resource, WEB)
+    assert (len(held), held.changes) == (0, 2)
+
+
+def test_it_is_told_what_triggered_a_change_of_what_was_known_whole() -> None:
+    reader = Recorder()
+    held = Held(ignore, reader)
+    for address in ("10.1.0.1", "10.1.0.2"):
+        tree = slice_("web-1.shop", "web", address)
+        tree["metadata"]["annotations"] = {model.TRIGGER_TIME: "1970-01-01T00:01:00Z"}
+        held.apply(*made(tree))
+        held.sweep(Resource.ENDPOINTSLICES, {("shop", "web-1")})
+    assert reader.triggered == [None, 60.0]

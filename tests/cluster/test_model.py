@@ -208,6 +208,11 @@ def test_a_slice_s_port_zero_is_a_port() -> None:
 # Slices
 
 
+def test_what_two_slices_have_alike_is_there_once() -> None:
+    one, other = (as_slice(slice_(f"{n}.shop", "web", "10.1.0.1")) for n in ("a", "b"))
+    assert one.ports is other.ports
+
+
 def test_a_slice_belongs_to_the_service_that_its_label_names() -> None:
     assert as_slice(slice_("s.shop", "web")).service == b"\x03web\x04shop"
 
@@ -265,6 +270,13 @@ def test_a_pod_s_name_names_its_endpoint_where_it_is_a_label(pod_name: str, labe
     assert read.pod == label
 
 
+def test_a_name_that_no_pod_can_have_leaves_the_others_where_they_are() -> None:
+    names = ("web-0", "a/b", "web-2")
+    listed = [endpoint(f"10.1.0.{n}", pod=text) for n, text in enumerate(names)]
+    read = as_slice(slice_("s.shop", "web", *listed))
+    assert [e.pod for e in read.endpoints] == [b"\x05web-0", b"", b"\x05web-2"]
+
+
 @pytest.mark.parametrize("hostname", ["a.b", "x" * 64])
 def test_a_hostname_that_is_no_label_is_refused(hostname: str) -> None:
     with pytest.raises(ObjectError, match="EndpointSlice shop/s: hostname"):
@@ -286,6 +298,32 @@ def test_a_slice_of_type_fqdn_holds_names() -> None:
 def test_a_slice_of_type_fqdn_with_anything_else_is_refused(target: str) -> None:
     with pytest.raises(ObjectError, match=r"EndpointSlice shop/s: .*address of type FQDN"):
         as_slice(slice_("s.shop", "web", target, addressType="FQDN"))
+
+
+TRIGGERED = 1_700_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("2023-11-14T22:13:20Z", TRIGGERED),
+        ("2023-11-14T22:13:20.25Z", TRIGGERED + 0.25),
+        ("2023-11-14T22:13:20.123456789Z", TRIGGERED + 0.123456),
+        ("2023-11-14T23:13:20+01:00", TRIGGERED),
+        ("", None),
+        ("yesterday", None),
+    ],
+)
+def test_times_are_written_as_in_rfc_3339(written: str, seconds: float | None) -> None:
+    tree = slice_("s.shop", "web")
+    tree["metadata"]["annotations"] = {model.TRIGGER_TIME: written}
+    assert model.trigger_time(made(tree)[1]) == seconds
+
+
+def test_only_a_slice_has_a_trigger() -> None:
+    tree = service("web.shop", "10.0.0.1")
+    tree["metadata"]["annotations"] = {model.TRIGGER_TIME: "2023-11-14T22:13:20Z"}
+    assert model.trigger_time(made(tree)[1]) is None
 
 
 # Pods

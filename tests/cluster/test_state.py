@@ -298,6 +298,16 @@ def test_a_malformed_object_owns_no_names_and_is_told_of(good: Tree, bad: Tree) 
     assert len(changes) == 2
 
 
+@pytest.mark.parametrize("resource", [Resource.SERVICES, Resource.NAMESPACES])
+def test_what_can_have_no_name_was_never_there(resource: Resource) -> None:
+    cluster = cluster_of(namespace("shop"), service("web.shop", "10.0.0.1"))
+    changes = told(cluster)
+    cluster.remove(resource, ("Shop", "Web" if resource is Resource.SERVICES else "Shop"))
+    assert changes == []
+    cluster.sweep(resource, {("", "Shop")})
+    assert len(changes) == 1
+
+
 def test_a_malformed_namespace_is_told_of() -> None:
     reasons: list[str] = []
     Cluster(lambda: NOW, reasons.append).apply(*made(namespace("Shop")))
@@ -322,3 +332,11 @@ def test_several_reverse_names_come_in_one_order_however_their_slices_came() -> 
         for order in (trees, trees[::-1])
     }
     assert [len(order) for order in found] == [4]
+
+
+def test_what_is_only_remembered_is_known_and_said_to_be_so() -> None:
+    cluster = empty_cluster()
+    cluster.assume(Resource.SERVICES)
+    assert (cluster.synced, cluster.assumed) == ({Resource.SERVICES}, {Resource.SERVICES})
+    cluster.know(Resource.SERVICES)
+    assert (cluster.synced, cluster.assumed, cluster.serial) == ({Resource.SERVICES}, set(), NOW)

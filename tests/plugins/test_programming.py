@@ -3,9 +3,10 @@
 import pytest
 
 from kdns.cluster import objects
+from kdns.cluster.model import TRIGGER_TIME
 from kdns.cluster.objects import EndpointSlice, Meta, Resource, Service, ServiceSpec
 from kdns.cluster.state import Cluster
-from kdns.plugins.programming import BOUNDS, TRIGGER_TIME, measure, trigger_time
+from kdns.plugins.programming import BOUNDS, measure
 from kdns.telemetry.meters import Meters, Sample
 
 NAMES = ("coredns_kubernetes_dns_programming_duration_seconds", "kdns_programming_duration_seconds")
@@ -117,17 +118,3 @@ def test_a_clock_ahead_of_ours_gives_no_negative_time(scene: Scene) -> None:
     scene.now = TRIGGERED - 5
     scene.tell(slice_of("plain", "10.1.0.1"))
     assert scene.samples[0].histograms[0][1].sum == 0
-
-
-@pytest.mark.parametrize(
-    ("written", "seconds"),
-    [
-        (WRITTEN, TRIGGERED),
-        ("2023-11-14T22:13:20.25Z", TRIGGERED + 0.25),
-        ("2023-11-14T22:13:20.123456789Z", TRIGGERED + 0.123456),
-        ("2023-11-14T23:13:20+01:00", TRIGGERED),
-        ("", None),
-    ],
-)
-def test_times_are_written_as_in_rfc_3339(written: str, seconds: float | None) -> None:
-    assert trigger_time(slice_of("plain", written=written)) == seconds
