@@ -1,8 +1,9 @@
-"""The server: built from a plan, started, and stopped in order.
+"""The server: a Corefile at work in one process, started, changed for another, and stopped.
 
 start:  sockets, so that a port in use is told before anything else is done
         blocks, last directive first, each handler before the next
         HTTP, sources of objects, then the listeners begin to answer
+change: the same beside what runs; when that is as ready as what runs, one step takes it over
 stop:   readiness says no, linger (lameduck), listeners drain, sources and HTTP end
 """
 
@@ -10,10 +11,8 @@ import asyncio
 import gc
 import logging
 import socket
-import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 from typing import Protocol
@@ -22,27 +21,18 @@ from kdns.admin.http import AdminServer
 from kdns.admin.metrics import metrics_page
 from kdns.admin.probe import says_ok
 from kdns.cluster.state import Cluster
-from kdns.net import batch
-from kdns.net.framestream import FrameStream
-from kdns.net.listen import bind_all
-from kdns.net.tcp import TcpListener
-from kdns.net.udp import UdpListener
-from kdns.net.upstreams import AnyUpstream, make_upstream
-from kdns.plan import Plan, PlannedBlock
-from kdns.plugins.block import Block
-from kdns.plugins.chain import Handler, Outcome, Request, refuse
-from kdns.plugins.dispatch import Dispatcher, FamilyFront
-from kdns.plugins.hot import Table
-from kdns.plugins.interfaces import host_addresses
-from kdns.plugins.parts import STOPPING, HttpReply, HttpRequest, Page, Route, SourceSettings, Timer
+from kdns.endpoint import Endpoint
+from kdns.generation import Generation
+from kdns.net.upstreams import SharedUpstreams
+from kdns.plan import Plan
+from kdns.plugins.block import Block, Counters
+from kdns.plugins.parts import HttpReply, HttpRequest, SourceSettings
 from kdns.plugins.pending import Pending
-from kdns.plugins.table import WITHOUT_HANDLER
-from kdns.plugins.tap import Sink, SinkSettings
-from kdns.plugins.upstream import UpstreamExchange, UpstreamSettings
+from kdns.sockets import Place, Sockets
 from kdns.telemetry import lines
-from kdns.telemetry.dnstap import CONTENT_TYPE
 from kdns.telemetry.meters import Labels, Meters, Sample, merge
 from kdns.telemetry.process import watch_process
+from kdns.totals import Totals, past, together
 
 log = logging.getLogger("kdns")
 
@@ -53,6 +43,17 @@ MAX_WATCH_AGE = 300.0
 bookmarks."""
 DRAIN = 5.0
 """Seconds that pending answers are waited for at the end, as in CoreDNS."""
+RETIRE = 10.0
+"""Seconds after which nobody waits for an answer of an earlier Corefile any more: twice what a
+question to other servers takes at most."""
+READY_WITHIN = 30.0
+"""Seconds in which a new Corefile must be as ready as the present one."""
+LOOK = 0.05
+"""Seconds between two looks whether it is."""
+
+
+class NotReadyError(Exception):
+    """A new Corefile was not ready in time; the present one goes on."""
 
 
 class ClusterSources(Protocol):
@@ -64,7 +65,10 @@ class ClusterSources(Protocol):
         """The state for these settings, the same one for the same settings."""
 
     async def start(self) -> None:
-        """Begin to feed them."""
+        """Begin to feed those that are not fed yet."""
+
+    async def keep(self, clusters: Sequence[Cluster]) -> None:
+        """Forget all others. These are in the order in which the Corefile asks for them."""
 
     async def close(self) -> None:
         """Feed nothing any more."""
@@ -73,103 +77,123 @@ class ClusterSources(Protocol):
         """By resource: seconds since it was last known that we are told of it; inf for never."""
 
 
-class Sockets:
-    """The listening sockets of one process, by the address and port of the plan."""
+class Followers(Protocol):
+    """Other processes that have to take a new Corefile too, in the same step."""
 
-    def __init__(self) -> None:
-        self._held: dict[tuple[str, int], list[socket.socket]] = {}
+    async def stage(self, generation: Generation, sockets: list[Sockets]) -> None:
+        """Have each build it. Raises FollowError where one cannot."""
 
-    def put(self, host: str, port: int, sockets: list[socket.socket]) -> None:
-        """Hold the UDP sockets and, last, the TCP socket of one address."""
-        self._held[host, port] = sockets
+    def adopt(self) -> None:
+        """Have each take it over."""
 
-    def take(self, host: str, port: int) -> list[socket.socket]:
-        """Give them away."""
-        return self._held.pop((host, port))
-
-    def ports(self) -> dict[tuple[str, int], int]:
-        """The port that each address got: another than the plan's where that is 0."""
-        return {place: int(held[-1].getsockname()[1]) for place, held in self._held.items()}
-
-    def close(self) -> None:
-        """Close what was not taken."""
-        for sockets in self._held.values():
-            for sock in sockets:
-                sock.close()
-        self._held.clear()
+    def discard(self) -> None:
+        """Have each forget it."""
 
 
-def open_sockets(plan: Plan, processes: int = 1) -> list[Sockets]:
-    """The sockets of each process, all on the ports of the plan. Raises ListenError."""
-    opened = [Sockets() for _ in range(processes)]
-    try:
-        for host, port in plan.listeners():
-            if processes == 1:
-                opened[0].put(host, port, bind_all(host, port))
-                continue
-            # Sockets that share a port would share it with another server too: so see first
-            # that nobody has it.
-            probe = bind_all(host, port)
-            bound = int(probe[-1].getsockname()[1])
-            for sock in probe:
-                sock.close()
-            for sockets in opened:
-                sockets.put(host, port, bind_all(host, bound, reuse_port=True))
-    except BaseException:
-        for sockets in opened:
-            sockets.close()
-        raise
-    return opened
+class FollowError(Exception):
+    """What another process says of a new Corefile."""
+
+
+@dataclass(slots=True)
+class _Change:
+    """A Corefile that is about to take over, and the endpoints that it alone has."""
+
+    generation: Generation
+    fresh: dict[Place, Endpoint] = field(default_factory=dict)
 
 
 class App:
     """One process of a server. Make it in a running loop.
 
-    sockets: what it answers on; None for a process that only oversees others. `admin` may be put
-    off, and `refresh` is awaited before metrics are read.
+    sockets: what it answers on; None for a process that only oversees others. `serves_admin` may be
+    put off; `refresh` gives what others have counted, and is awaited before metrics are read.
     """
 
     def __init__(
         self, plan: Plan, sources: ClusterSources, rng: Random, sockets: Sockets | None
     ) -> None:
         self._plan = plan
-        self._sockets = sockets
+        self.sockets = sockets
         self.sources = sources
         self.rng = rng
         self.loop = asyncio.get_running_loop()
         self.hostname = socket.gethostname()
         self.admin = AdminServer()
         self.serves_admin = True
-        self.ports: dict[tuple[str, int], int] = {}
+        self.ports: dict[Place, int] = {}
         """The ports that others answer on, where the plan leaves them open."""
-        self.refresh: Callable[[], Awaitable[object]] | None = None
-        self.blocks: list[Block] = []
-        self.clusters: list[Cluster] = []
-        """Those that blocks answer from."""
-        self.upstreams: dict[UpstreamSettings, AnyUpstream] = {}
-        self.uses: Counter[UpstreamSettings] = Counter()
-        """How many directives ask each of them."""
-        self.closing: set[asyncio.Task[None]] = set()
-        """Those that nobody asks any more, on their way out."""
+        self.refresh: Callable[[], Awaitable[Totals]] | None = None
+        self.followers: Followers | None = None
         self.meters = Meters()
-        self.others: list[Sample] = []
-        """What other processes of the server have counted, as `refresh` found it."""
-        self.readiness: list[tuple[str, Callable[[], bool]]] = []
-        self.started: list[Callable[[], Awaitable[object] | None]] = []
-        self.stopped: list[Callable[[], Awaitable[object] | None]] = []
-        self.lameduck = 0.0
+        """Of the process; those of a Corefile are its generation's."""
+        self.upstreams = SharedUpstreams(rng)
         self.stopping = False
-        self.addresses: list[tuple[str, int]] = []
-        """Where it listens, once it does: (host, port), "" for every address."""
-        self.dispatchers: list[Dispatcher] = []
+        self._closed = False
+        self._generation: Generation | None = None
+        self._staged: _Change | None = None
+        self._retired: list[Generation] = []
+        self._endpoints: dict[Place, Endpoint] = {}
+        self._changing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._past = Totals()
+        self._sum = Totals()
+        self._drops = self._unserved = self._outside = self._greedy = 0
+        """What was counted at endpoints that are closed."""
+        self._pages = {
+            runtime: metrics_page(self._shown_blocks, self._shown_samples, runtime=runtime)
+            for runtime in (False, True)
+        }
         self._probes: set[asyncio.Task[bool]] = set()
-        self._udp: list[UdpListener] = []
-        self._admitting: list[tuple[batch.BatchedUdpListener, Dispatcher]] = []
-        self._tcp: list[TcpListener] = []
+
+    @property
+    def running(self) -> Generation:
+        """The Corefile at work."""
+        assert self._generation is not None, "asked for before it was prepared"
+        return self._generation
+
+    @property
+    def addresses(self) -> list[Place]:
+        """Where it listens: (host, port), "" for every address."""
+        return [(endpoint.host, endpoint.port) for endpoint in self._endpoints.values()]
+
+    @property
+    def places(self) -> list[Place]:
+        """The same, as the Corefile names them."""
+        return list(self._endpoints)
+
+    # What a generation asks of its process.
+
+    def cluster(self, settings: SourceSettings) -> Cluster:
+        """See ClusterSources."""
+        return self.sources.cluster(settings)
 
     def outdated(self) -> list[str]:
         """What of the cluster we have not been told of for too long."""
         return sorted({name for name, age in self.sources.ages() if age > MAX_WATCH_AGE})
+
+    async def metrics(self, request: HttpRequest, *, runtime: bool) -> HttpReply:
+        """What /metrics says. runtime: see Parts.metrics_route."""
+        others = Totals() if self.refresh is None else await self.refresh()
+        self._sum = together((self.totals(), others))
+        return self._pages[runtime](request)
+
+    def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:
+        """See Parts.fetch."""
+        if not self.serves_admin:
+            return None
+        pending: Pending[bool] = Pending()
+        port = self.admin.ports.get(address, 0)
+        task = self.loop.create_task(says_ok(address, port, path, seconds), name="self-probe")
+        self._probes.add(task)
+
+        def done(task: "asyncio.Task[bool]") -> None:
+            self._probes.discard(task)
+            pending.resolve(not task.cancelled() and task.exception() is None and task.result())
+
+        task.add_done_callback(done)
+        return pending
+
+    # Start.
 
     async def start(self) -> None:
         """Listen and answer.
@@ -181,103 +205,236 @@ class App:
 
     async def prepare(self) -> None:
         """Do all but answer: what comes in waits. Raises what `start` raises."""
+        self._watch()
         try:
-            await self._prepare()
+            generation = self.stage(self._plan, self.sockets)
+            if self.serves_admin:
+                await self.admin.open(generation.routes)
+                await self.admin.renew(generation.routes)
+            await self.sources.start()
+            self._take_over()
         except BaseException:
             await self._close()
             raise
 
     async def answer(self) -> None:
         """Answer what has come in, and what comes."""
-        debug = any(block.debug for block in self.blocks)
+        await self._begin()
+        if self.sockets is not None:
+            self.settle()
+
+    # Change.
+
+    async def change(self, plan: Plan, opened: list[Sockets]) -> None:
+        """Have `plan` take the place of what runs, with no answer lost.
+
+        opened: for each process that answers, sockets of the places that are new; they are taken
+        over. Raises what `start` raises, NotReadyError and FollowError; then all is as it was.
+        """
+        async with self._changing:
+            self.ports |= opened[0].ports()
+            try:
+                generation = self.stage(plan, opened[0] if self.sockets is not None else None)
+                if self.followers is not None:
+                    await self.followers.stage(generation, opened)
+                await self.sources.start()
+                if self.serves_admin:
+                    await self.admin.open(generation.routes)
+                await self._wait_until_ready(generation)
+            except BaseException:
+                await self.discard()
+                if self.followers is not None:
+                    self.followers.discard()
+                for sockets in opened:
+                    sockets.close()
+                raise
+            if self.followers is not None:
+                self.followers.adopt()
+            await self.adopt()
+
+    def stage(self, plan: Plan, sockets: Sockets | None) -> Generation:
+        """Build what `plan` says beside what runs; `discard` what came of it if this raises.
+
+        sockets: of the places that are new. Raises CorefileError.
+        """
+        endpoints: dict[Place, Endpoint] = {}
+        fresh: dict[Place, Endpoint] = {}
+        for place in plan.listeners():
+            known = self._endpoints.get(place)
+            if known is None:
+                held = [] if sockets is None else sockets.at(place)
+                port = int(held[0].getsockname()[1]) if held else self.ports.get(place, place[1])
+                known = fresh[place] = Endpoint(place[0], port, held)
+            endpoints[place] = known
+        if sockets is not None and self.sockets is not None and sockets is not self.sockets:
+            self.sockets.adopt(sockets)
+        try:
+            generation = Generation(self, plan, endpoints)
+        except BaseException:
+            for place, endpoint in fresh.items():
+                endpoint.abort()
+                if self.sockets is not None:
+                    self.sockets.close([place])
+            raise
+        self._staged = _Change(generation, fresh)
+        return generation
+
+    async def adopt(self) -> None:
+        """Have what was staged take over, and what ran before see to its last answers."""
+        before = self.running
+        gone = self._take_over()
+        self._retired.append(before)
+        if self.serves_admin:
+            await self.admin.renew(self.running.routes)
+        await self._begin()
+        if self.sockets is not None and not set(self.running.clusters) <= set(before.clusters):
+            self.settle()
+        for place, endpoint in gone.items():
+            self._do(self._close_endpoint(place, endpoint))
+        await self.sources.keep(self.running.clusters)
+        self.loop.call_later(RETIRE, self._bury, before)
+
+    async def discard(self) -> None:
+        """Forget what was staged; all is as it was."""
+        staged, self._staged = self._staged, None
+        if staged is not None:
+            for place, endpoint in staged.fresh.items():
+                await self._close_endpoint(place, endpoint)
+            await staged.generation.end()
+        if self.serves_admin:
+            await self.admin.renew(self.running.routes)
+        await self.sources.keep(self.running.clusters)
+
+    async def _begin(self) -> None:
+        debug = any(block.debug for block in self.running.blocks)
         log.setLevel(logging.DEBUG if debug else logging.NOTSET)
-        if self._sockets is None:
+        for endpoint in self._endpoints.values():
+            await endpoint.start()
+        if self.sockets is not None:
+            await self.running.begin()
+
+    def _take_over(self) -> dict[Place, Endpoint]:
+        """The one step: from here on all questions are for what was staged.
+
+        The endpoints that it does not have.
+        """
+        staged, self._staged = self._staged, None
+        assert staged is not None, "nothing was staged"
+        generation = self._generation = staged.generation
+        gone = {p: e for p, e in self._endpoints.items() if p not in generation.endpoints}
+        generation.take_over()
+        self._endpoints = dict(generation.endpoints)
+        for place, endpoint in self._endpoints.items():
+            endpoint.serve(generation.served[place])
+        self._widen()
+        return gone
+
+    async def _wait_until_ready(self, generation: Generation) -> None:
+        """Until it is as ready as what runs. Raises NotReadyError."""
+        ready: asyncio.Future[None] = self.loop.create_future()
+
+        def look() -> None:
+            if ready.done():
+                return
+            if set(generation.unready()) <= set(self.running.unready()):
+                ready.set_result(None)
+            else:
+                self.loop.call_later(LOOK, look)
+
+        look()
+        try:
+            await asyncio.wait_for(ready, READY_WITHIN)
+        except TimeoutError:
+            waiting = ", ".join(generation.unready())
+            raise NotReadyError(f"not ready in {READY_WITHIN:g} s: {waiting}") from None
+
+    def _bury(self, generation: Generation) -> None:
+        """Nobody waits for it any more: what it has counted stays."""
+        if self.stopping:
             return
-        for udp_listener in self._udp:
-            udp_listener.start()
-        for tcp_listener in self._tcp:
-            await tcp_listener.start()
-        for action in self.started:
-            waiting = action()
-            if waiting is not None:
-                await waiting
-        self.settle()
+        self._retired.remove(generation)
+        self._past = past((self._past, generation.totals()))
+        self._do(generation.end())
+
+    def _do(self, work: Coroutine[object, object, None]) -> None:
+        """Nobody waits for this."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Stop.
 
     async def stop(self, *, linger: bool = True) -> None:
         """Be not ready, linger, and stop. Twice is harmless."""
-        if self.stopping:
+        if self._closed:
             return
-        self.stopping = True
-        if linger and self.lameduck:
-            log.info("stopping in %g s", self.lameduck)
-            await asyncio.sleep(self.lameduck)
+        self._closed = True
+        await self.linger(lameduck=linger)
         await self._close()
 
-    def counted_blocks(self) -> list[Block]:
-        """The blocks, with all that was answered hot in their counters."""
-        for dispatcher in self.dispatchers:
-            for table in dispatcher.tables:
-                table.count()
-        for block in self.blocks:
-            for counters in block.by_zone:
-                counters.settle()
-        return self.blocks
+    async def linger(self, *, lameduck: bool) -> None:
+        """Be not ready, and go on for the lameduck time, if so told."""
+        self.stopping = True
+        seconds = self.running.lameduck if lameduck else 0.0
+        if seconds:
+            log.info("stopping in %g s", seconds)
+            await asyncio.sleep(seconds)
 
-    def samples(self) -> list[Sample]:
-        """What all processes of the server have counted, but for the blocks' counters."""
-        return merge((self.meters.sample(), self.sources.meters.sample(), self.others))
+    async def _close(self) -> None:
+        staged, self._staged = self._staged, None
+        endpoints = self._endpoints | (staged.fresh if staged is not None else {})
+        await asyncio.gather(*[self._close_endpoint(*item) for item in endpoints.items()])
+        for task in self._probes:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        generations = [*self._retired]
+        if self._generation is not None:
+            generations.append(self._generation)
+        if staged is not None:
+            generations.append(staged.generation)
+        for generation in generations:
+            await generation.end()
+        await self.upstreams.close()
+        await self.sources.close()
+        await self.admin.close()
 
-    def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:
-        """See Parts.fetch."""
-        if not self.serves_admin:
-            return None
-        pending: Pending[bool] = Pending()
-        task = self.loop.create_task(
-            says_ok(address, self.admin.ports.get(address, 0), path, seconds), name="self-probe"
-        )
-        self._probes.add(task)
+    async def _close_endpoint(self, place: Place, endpoint: Endpoint) -> None:
+        self._drops += endpoint.kernel_drops()
+        await endpoint.close(DRAIN)
+        outside, greedy = endpoint.turned_away()
+        self._outside += outside
+        self._greedy += greedy
+        self._unserved += endpoint.dispatcher.unserved
+        self._past = past((self._past, endpoint.totals()))
+        if self.sockets is not None:
+            self.sockets.close([place])
 
-        def done(task: "asyncio.Task[bool]") -> None:
-            self._probes.discard(task)
-            pending.resolve(not task.cancelled() and task.exception() is None and task.result())
+    # What is counted.
 
-        task.add_done_callback(done)
-        return pending
+    def totals(self) -> Totals:
+        """What this process has counted, whatever its Corefile was."""
+        nobodies = [endpoint.totals() for endpoint in self._endpoints.values()]
+        before = past((self._past, *[generation.totals() for generation in self._retired]))
+        own = Totals([], merge((self.meters.sample(), self.sources.meters.sample())))
+        now = [] if self._generation is None else [self._generation.totals()]
+        return together((before, *now, *nobodies, own))
 
-    def settle(self) -> None:
-        """Once everything is known, have the collector of cycles leave it alone.
+    def _shown_blocks(self) -> list[Block]:
+        """The blocks that metrics tell of, each with everybody's counters."""
+        sums = {(total.label, total.zone): total for total in self._sum.blocks}
+        shown: list[Block] = []
+        for block in (*self.running.blocks, *[e.dispatcher.nobody for e in self._open()]):
+            counted = [sums.pop((block.label, zone)).counters for zone in block.zones]
+            shown.append(_with_counters(block, counted))
+        for total in sums.values():
+            block = Block((total.zone,), total.label, counted=total.counted)
+            shown.append(_with_counters(block, [total.counters]))
+        return shown
 
-        What a cluster holds lives long and has no cycles; walking all of it, again and again,
-        stops every answer for as long as it takes. Until then this asks again in a second.
-        """
-        if self.stopping:
-            return
-        if not all(ready() for _, ready in self.readiness):
-            self.loop.call_later(1.0, self.settle)
-            return
-        names = sum(len(cluster.services) for cluster in self.clusters)
-        for dispatcher in self.dispatchers:
-            dispatcher.widen(names)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*COLLECT)
+    def _shown_samples(self) -> list[Sample]:
+        return self._sum.samples
 
-    async def _prepare(self) -> None:
-        built: dict[int, Block] = {}
-        for (host, port), planned in self._plan.listeners().items():
-            dispatcher = Dispatcher(time.monotonic)
-            self.dispatchers.append(dispatcher)
-            bound = self.ports.get((host, port), port)
-            if self._sockets is not None:
-                bound = self._listen(self._sockets.take(host, port), dispatcher)
-            self.addresses.append((host, bound))
-            for block in planned:
-                if id(block) not in built:
-                    built[id(block)] = self._build(block, bound, dispatcher)
-                dispatcher.serve(built[id(block)])
-            self._count_unserved(dispatcher, planned, bound)
-        for listener, dispatcher in self._admitting:
-            listener.admission.ours(dispatcher.own_zones())
+    def _watch(self) -> None:
         self.meters.watch(
             "gauge",
             "kdns_watch_age_seconds",
@@ -285,9 +442,6 @@ class App:
             ("resource",),
             self._ages,
         )
-        if self.upstreams:
-            self._watch_connections()
-        watch_process(self.meters, whole=self.serves_admin)
         self.meters.watch(
             "counter",
             "kdns_log_dropped_lines",
@@ -295,36 +449,55 @@ class App:
             (),
             lambda: [((), lines.dropped())],
         )
-        if self.serves_admin:
-            await self.admin.start()
-        await self.sources.start()
+        watch_process(self.meters, whole=self.serves_admin)
+        self._watch_connections()
+        if self.sockets is not None:
+            self._watch_endpoints()
 
-    def _listen(self, sockets: list[socket.socket], dispatcher: Dispatcher) -> int:
-        """Make listeners of the sockets of one address; the port that they have."""
-        *udp, tcp = sockets
-        bound = int(tcp.getsockname()[1])
-        for sock in udp:
-            family = 2 if sock.family == socket.AF_INET6 else 1
-            if batch.available():
-                table = Table("udp", family, batch.pin)
-                front = dispatcher.front(table)
-                listener = batch.BatchedUdpListener(sock, front, table)
-                self._udp.append(listener)
-                self._admitting.append((listener, dispatcher))
-                self._watch_drops(listener)
-            else:
-                self._udp.append(UdpListener(sock, dispatcher.front(Table("udp", family))))
-        fronts = [dispatcher.front(Table("tcp", family)) for family in (1, 2)]
-        self._tcp.append(TcpListener(tcp, FamilyFront(*fronts)))
-        return bound
+    def _watch_endpoints(self) -> None:
+        self.meters.watch(
+            "counter",
+            "kdns_udp_receive_drops",
+            "Queries that the kernel dropped because the socket's buffer was full.",
+            (),
+            lambda: [((), self._drops + sum(e.kernel_drops() for e in self._open()))],
+        )
+        self.meters.watch(
+            "counter",
+            "kdns_unserved_queries",
+            "Messages that no block was asked about: unreadable ones, and names of no zone.",
+            (),
+            lambda: [((), self._unserved + sum(e.dispatcher.unserved for e in self._open()))],
+        )
+
+        self.meters.watch(
+            "counter",
+            "kdns_dropped",
+            "Queries that got no answer because there was too much to do, by what they were.",
+            ("reason",),
+            self._turned_away,
+        )
+        self.meters.watch(
+            "gauge",
+            "kdns_shedding",
+            "Sockets that turn new outside names away, since not all can be answered.",
+            (),
+            lambda: [((), sum(endpoint.shedding() for endpoint in self._open()))],
+        )
+
+    def _turned_away(self) -> Iterable[tuple[Labels, float]]:
+        now = [endpoint.turned_away() for endpoint in self._open()]
+        return [
+            (("outside",), self._outside + sum(outside for outside, _ in now)),
+            (("greedy",), self._greedy + sum(greedy for _, greedy in now)),
+        ]
 
     def _watch_connections(self) -> None:
         """CoreDNS's counts of how often a question to an upstream finds a connection open."""
 
         def read(place: int) -> Iterable[tuple[Labels, float]]:
-            for settings, upstream in self.upstreams.items():
-                for proto, *counts in upstream.reuse():
-                    yield ("forward", str(settings), proto), counts[place]
+            for (to, proto), count in self.upstreams.reuse(place):
+                yield ("forward", to, proto), count
 
         for place, metric, text in (
             (0, "coredns_proxy_conn_cache_hits", "over a connection that was open"),
@@ -338,23 +511,8 @@ class App:
                 partial(read, place),
             )
 
-    def _count_unserved(
-        self, dispatcher: Dispatcher, planned: list[PlannedBlock], port: int
-    ) -> None:
-        """Have queries for names of no zone counted where those of the others are."""
-        nobody = dispatcher.nobody
-        nobody.label = f"dns://{_bracketed(planned[0].hosts[0])}:{port}"
-        nobody.counted = any(
-            known.plugin.name == "prometheus" for block in planned for known in block.directives
-        )
-        self.blocks.append(nobody)
-        self.meters.watch(
-            "counter",
-            "kdns_unserved_queries",
-            "Messages that no block was asked about: unreadable ones, and names of no zone.",
-            (),
-            lambda: [((), dispatcher.unserved)],
-        )
+    def _open(self) -> Iterable[Endpoint]:
+        return self._endpoints.values()
 
     def _ages(self) -> Iterable[tuple[Labels, float]]:
         oldest: dict[Labels, float] = {}
@@ -362,159 +520,32 @@ class App:
             oldest[name,] = max(age, oldest.get((name,), 0.0))
         return oldest.items()
 
-    def _watch_drops(self, listener: batch.BatchedUdpListener) -> None:
-        self.meters.watch(
-            "counter",
-            "kdns_udp_receive_drops",
-            "Queries that the kernel dropped because the socket's buffer was full.",
-            (),
-            lambda: [((), listener.kernel_drops())],
-        )
-        admission = listener.admission
-        self.meters.watch(
-            "counter",
-            "kdns_dropped",
-            "Queries that got no answer because there was too much to do, by what they were.",
-            ("reason",),
-            lambda: [(("outside",), admission.outside), (("greedy",), admission.greedy)],
-        )
-        self.meters.watch(
-            "gauge",
-            "kdns_shedding",
-            "Sockets that turn new outside names away, since not all can be answered.",
-            (),
-            lambda: [((), int(admission.shedding))],
-        )
+    # What is kept in order.
 
-    def _build(self, planned: PlannedBlock, port: int, dispatcher: Dispatcher) -> Block:
-        block = Block(planned.zones, label=f"dns://{_bracketed(planned.hosts[0])}:{port}")
-        parts = BlockParts(self, block, dispatcher)
-        handler: Handler = refuse
-        for known in reversed(planned.directives):
-            handler = known.settings.build(parts, handler)
-        block.handler = handler
-        names = [known.plugin.name for known in planned.directives]
-        block.enabled = tuple(dict.fromkeys(n for n in names if n not in WITHOUT_HANDLER))
-        self.blocks.append(block)
-        return block
+    def settle(self) -> None:
+        """Once everything is known, have the collector of cycles leave it alone.
 
-    async def _close(self) -> None:
-        for udp in self._udp:
-            await udp.close(DRAIN)
-        for tcp in self._tcp:
-            await tcp.close(DRAIN)
-        for task in self._probes:
-            task.cancel()
-        for action in self.stopped:
-            waiting = action()
-            if waiting is not None:
-                await waiting
-        for upstream in self.upstreams.values():
-            await upstream.close()
-        await asyncio.gather(*self.closing)
-        await self.sources.close()
-        await self.admin.close()
+        What a cluster holds lives long and has no cycles; walking all of it, again and again,
+        stops every answer for as long as it takes. Until then this asks again in a second.
+        """
+        if self.stopping:
+            return
+        if self.running.unready():
+            self.loop.call_later(1.0, self.settle)
+            return
+        self._widen()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECT)
+
+    def _widen(self) -> None:
+        names = sum(len(cluster.services) for cluster in self.running.clusters)
+        for endpoint in self._endpoints.values():
+            endpoint.dispatcher.widen(names)
 
 
-@dataclass(slots=True)
-class BlockParts:
-    """The world as the directives of one block see it: implements plugins.parts.Parts."""
-
-    app: App
-    block: Block
-    dispatcher: Dispatcher
-
-    @property
-    def rng(self) -> Random:
-        return self.app.rng
-
-    @property
-    def hostname(self) -> str:
-        return self.app.hostname
-
-    @property
-    def meters(self) -> Meters:
-        return self.app.meters
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def now(self) -> float:
-        return time.time()
-
-    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
-        return self.app.loop.call_later(delay, callback)
-
-    def local_addresses(self) -> tuple[bytes, ...]:
-        return host_addresses()
-
-    def upstream(self, settings: UpstreamSettings) -> UpstreamExchange:
-        held = self.app.upstreams
-        if settings not in held:
-            held[settings] = make_upstream(settings, loop=self.app.loop, rng=self.app.rng)
-        self.app.uses[settings] += 1
-        return held[settings]
-
-    def release(self, settings: UpstreamSettings) -> None:
-        self.app.uses[settings] -= 1
-        if not self.app.uses[settings]:
-            del self.app.uses[settings]
-            closing = self.app.loop.create_task(self.app.upstreams.pop(settings).close())
-            self.app.closing.add(closing)
-            closing.add_done_callback(self.app.closing.discard)
-
-    def cluster(self, settings: SourceSettings) -> Cluster:
-        cluster = self.app.sources.cluster(settings)
-        if cluster not in self.app.clusters:
-            self.app.clusters.append(cluster)
-        return cluster
-
-    def forget(self, changed: Iterable[object]) -> None:
-        for dispatcher in self.app.dispatchers:
-            dispatcher.hot.forget(changed)
-
-    def resolve(self, request: Request) -> Outcome:
-        return self.dispatcher.resolve(request)
-
-    def route(self, address: str, path: str, route: Route) -> None:
-        self.app.admin.route(address, path, route)
-
-    def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:
-        return self.app.fetch(address, path, seconds)
-
-    def sink(self, settings: SinkSettings) -> Sink:
-        return FrameStream(settings, CONTENT_TYPE)
-
-    def metrics_route(self, address: str, *, runtime: bool = False) -> None:
-        read = metrics_page(self.app.counted_blocks, self.app.samples, runtime=runtime)
-
-        async def scrape(request: HttpRequest) -> HttpReply:
-            if self.app.refresh is not None:
-                await self.app.refresh()
-            return read(request)
-
-        self.app.admin.route(address, "/metrics", Page(scrape))
-
-    def when_ready(self, name: str, ready: Callable[[], bool]) -> None:
-        self.app.readiness.append((name, ready))
-
-    def unready(self) -> list[str]:
-        if self.app.stopping:
-            return [STOPPING]
-        return list(dict.fromkeys(name for name, ready in self.app.readiness if not ready()))
-
-    def outdated(self) -> list[str]:
-        return self.app.outdated()
-
-    def linger(self, seconds: float) -> None:
-        self.app.lameduck = max(self.app.lameduck, seconds)
-
-    def when_started(self, action: Callable[[], Awaitable[object] | None]) -> None:
-        self.app.started.append(action)
-
-    def when_stopped(self, action: Callable[[], Awaitable[object] | None]) -> None:
-        self.app.stopped.append(action)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def _with_counters(block: Block, counters: list[Counters]) -> Block:
+    """A block as metrics tell of it."""
+    shown = replace(block)
+    shown.by_zone = counters
+    return shown

@@ -1,12 +1,12 @@
 """Where worker processes come from: a small process that forks another one whenever it is told.
 
-    overseer --(number, one end of a link)--> nursery --fork--> worker
-       |                                         holds the listening sockets of all workers
-       +------------------ link --------------------^
+    overseer --(number, the far ends of a link and of a hand)--> nursery --fork--> worker
+       |                                                                              ^
+       +------------ link: messages; hand: the sockets that it listens on ------------+
 
 It is forked before there is an event loop, a thread or a state, so what it forks is clean, whatever
-has become of the overseer since. The sockets of a worker that died stay open here: what comes in
-waits in the kernel for the next worker, and nobody is told that a connection was refused.
+has become of the overseer since. A worker knows nothing when it is born: what it serves, and on
+which sockets, it is told, at first as at any later change.
 """
 
 import gc
@@ -15,12 +15,30 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from typing import NamedTuple
+
+from kdns.handing import pair
 
 _NUMBER = 2
 """Octets of a worker's number."""
 
-Bear = Callable[[int, socket.socket], int]
-"""The life of worker N at its end of a link, in a process of its own; its exit status."""
+
+class Ties(NamedTuple):
+    """One end of what ties an overseer and a worker."""
+
+    link: socket.socket
+    """For messages."""
+    hand: socket.socket
+    """For sockets: what is sent there is received whole, and in order."""
+
+    def close(self) -> None:
+        """Let go."""
+        self.link.close()
+        self.hand.close()
+
+
+Bear = Callable[[int, Ties], int]
+"""The life of worker N at its end of the ties, in a process of its own; its exit status."""
 
 
 class Nursery:
@@ -29,12 +47,14 @@ class Nursery:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
 
-    def spawn(self, number: int) -> socket.socket:
-        """Have worker `number` come to life; our end of the link to it. Raises OSError."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            socket.send_fds(self._control, [number.to_bytes(_NUMBER, "big")], [theirs.fileno()])
-        return ours
+    def spawn(self, number: int) -> Ties:
+        """Have worker `number` come to life; our end of the ties to it. Raises OSError."""
+        link, far_link = socket.socketpair()
+        hand, far_hand = pair()
+        with far_link, far_hand:
+            told = number.to_bytes(_NUMBER, "big")
+            socket.send_fds(self._control, [told], [far_link.fileno(), far_hand.fileno()])
+        return Ties(link, hand)
 
     def close(self) -> None:
         """Have no more of them. Those that live go on."""
@@ -54,8 +74,8 @@ def plant(bear: Bear) -> Nursery:
 
 def _tend(control: socket.socket, bear: Bear) -> None:
     """Bear workers until the overseer is gone."""
-    # The terminal's Ctrl-C goes to all; only the overseer decides when a worker ends.
-    for told in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    # What is meant for all, as a terminal's Ctrl-C is, only the overseer decides about.
+    for told in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
         signal.signal(told, signal.SIG_IGN)
     # Nobody asks how a worker ended: the overseer sees that its link did.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -63,17 +83,17 @@ def _tend(control: socket.socket, bear: Bear) -> None:
     gc.collect()
     gc.freeze()
     while True:
-        number, links, _, _ = socket.recv_fds(control, _NUMBER, 1)
+        number, ends, _, _ = socket.recv_fds(control, _NUMBER, 2)
         if not number:
             return
-        link = socket.socket(fileno=links[0])
+        ties = Ties(*[socket.socket(fileno=end) for end in ends])
         if os.fork() == 0:
             control.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             status = 1
             try:
-                status = bear(int.from_bytes(number, "big"), link)
+                status = bear(int.from_bytes(number, "big"), ties)
             finally:
                 logging.shutdown()
                 os._exit(status)  # what is left of the parent's stack is not ours to unwind
-        link.close()
+        ties.close()

@@ -7,12 +7,13 @@ the same plan, and a Corefile that can be planned is one that can be served.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from glob import glob, has_magic
+from hashlib import sha512
 from os.path import isfile
 
 from kdns.corefile.address import normalize
 from kdns.corefile.errors import CorefileError
-from kdns.corefile.model import ServerBlock
-from kdns.corefile.parser import parse
+from kdns.corefile.model import Directive, ServerBlock
+from kdns.corefile.parser import Read, parse
 from kdns.plugins.bind import Bind
 from kdns.plugins.configured import Plugin
 from kdns.plugins.table import Known, plugins, understand
@@ -34,12 +35,47 @@ class PlannedBlock:
     source: ServerBlock
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """All that was read to make a plan: it can be told to others, who make the same of it.
+
+    port, lenient: see make_plan. imports: by pattern, in order: files, each with its text.
+    """
+
+    text: str
+    file: str
+    port: int
+    lenient: bool
+    imports: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+
+    def plan(self, environ: Mapping[str, str]) -> "Plan":
+        """The plan, with nothing read again. Raises CorefileError."""
+        imports = {pattern: list(files) for pattern, files in self.imports}
+        return make_plan(
+            self.text,
+            self.file,
+            environ=environ,
+            port=self.port,
+            lenient=self.lenient,
+            read=lambda pattern: imports[pattern],
+        )
+
+
 @dataclass(slots=True)
 class Plan:
     """A whole Corefile, understood."""
 
     blocks: list[PlannedBlock] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    written: Written = field(default_factory=lambda: Written("", "", 53, False, ()))
+
+    def digest(self) -> str:
+        """SHA-512, in hexadecimal, of what is said: the same for other blanks and comments."""
+        said = [
+            (block.zones, block.port, list(map(_said, block.source.directives)))
+            for block in self.blocks
+        ]
+        return sha512(repr(said).encode()).hexdigest()
 
     def listeners(self) -> dict[tuple[str, int], list[PlannedBlock]]:
         """The blocks by (host, port), in the order of the Corefile."""
@@ -90,14 +126,24 @@ def make_plan(
     port: int = 53,
     lenient: bool = False,
     known: tuple[Plugin, ...] | None = None,
+    read: Read | None = None,
 ) -> Plan:
     """Understand a Corefile. Raises CorefileError, for one that serves nothing as well.
 
-    port: for zones that name none (`-dns.port`).
+    port: for zones that name none (`-dns.port`). read: what imports are read by; `read_imports`.
     """
     plan = Plan()
     known = plugins() if known is None else known
-    for block in parse(text, file, environ=environ, read=read_imports):
+    imports: dict[str, tuple[tuple[str, str], ...]] = {}
+
+    def recorded(pattern: str) -> list[tuple[str, str]]:
+        if pattern not in imports:
+            imports[pattern] = tuple((read or read_imports)(pattern))
+        return list(imports[pattern])
+
+    blocks = parse(text, file, environ=environ, read=recorded)
+    plan.written = Written(text, file, port, lenient, tuple(imports.items()))
+    for block in blocks:
         _plan_block(plan, block, port, known, lenient=lenient)
     if not plan.blocks:
         raise CorefileError("expected a server block, such as '. { whoami }'", file, 1)
@@ -131,6 +177,11 @@ def _plan_block(
         plan.warnings += warnings if number == 0 else []
         hosts = _hosts(directives)
         plan.blocks.append(PlannedBlock(tuple(names), on_port, hosts, directives, block))
+
+
+def _said(directive: Directive) -> tuple[object, ...]:
+    block = None if directive.block is None else list(map(_said, directive.block))
+    return directive.name, [arg.text for arg in directive.args], block
 
 
 def _hosts(directives: list[Known]) -> tuple[str, ...]:

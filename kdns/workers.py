@@ -1,7 +1,7 @@
 """Several processes that answer, and one that watches for them.
 
-    overseer   follows the cluster, holds its objects encoded, serves HTTP; no listening socket
-       | first all of it, then put, remove, know: in the order in which they came
+    overseer   follows the cluster, holds its objects encoded, serves HTTP; reads no question
+       | the Corefile and sockets; all objects; then put, remove, know: in order
        v
     worker     state, zones, hot answers, and sockets of its own on the same ports (SO_REUSEPORT)
        | counters, when the overseer is asked for metrics
@@ -12,29 +12,40 @@ The kernel spreads clients over the workers by their addresses and ports. A work
 answering does not need, and holds the same state as every other one, for all are told the same.
 
 A worker that dies is replaced, by the nursery, and reads its sockets once it knows all that the
-others know. What the dead one had counted when somebody last asked stays counted.
+others know: they are open in the overseer as well, so what comes in meanwhile waits. What the dead
+one had counted when somebody last asked stays counted.
+
+A new Corefile goes to the workers as the octets that the overseer read. Each builds it beside the
+present one, and says so; when all have, all take it over.
 """
 
 import asyncio
 import logging
+import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from random import Random
 
 import msgspec
 
-from kdns.app import App
+from kdns.app import App, FollowError
 from kdns.cluster import model
 from kdns.cluster.held import Held, decode
 from kdns.cluster.objects import Resource
 from kdns.cluster.sink import Key, Reader
 from kdns.cluster.state import Cluster
-from kdns.plan import Plan
-from kdns.plugins.block import Block, Counters
+from kdns.corefile.errors import CorefileError
+from kdns.generation import Generation
+from kdns.handing import hand_all, take_all
+from kdns.nursery import Ties
+from kdns.plan import Plan, Written
 from kdns.plugins.multisocket import MultiSocket
 from kdns.plugins.parts import SourceSettings
-from kdns.telemetry.meters import Meters, Sample, merge
+from kdns.sockets import Sockets
+from kdns.telemetry.meters import Meters
+from kdns.totals import Totals, past, together
 
 log = logging.getLogger("kdns")
 
@@ -83,6 +94,25 @@ class Assumed(_Message, frozen=True, array_like=True, tag=True):
     resource: str
 
 
+class Staged(_Message, frozen=True, array_like=True, tag=True):
+    """Build this Corefile beside what runs; the sockets of `places` new places are in the hand.
+
+    sources: the numbers of the clusters that it asks for, in the order in which it does.
+    """
+
+    written: Written
+    places: int
+    sources: list[int]
+
+
+class Adopted(_Message, frozen=True, array_like=True, tag=True):
+    """What was staged takes over."""
+
+
+class Discarded(_Message, frozen=True, array_like=True, tag=True):
+    """What was staged is forgotten."""
+
+
 class Begin(_Message, frozen=True, array_like=True, tag=True):
     """That was all there is by now: answer."""
 
@@ -96,16 +126,22 @@ class Stop(_Message, frozen=True, array_like=True, tag=True):
 
 
 class Counted(_Message, frozen=True, array_like=True, tag=True):
-    """The counters of each zone of each block, in the order of the plan, and everything else."""
+    """All that was counted."""
 
-    blocks: list[Counters]
-    samples: list[Sample]
+    totals: Totals
 
 
-ToWorker = Applied | Removed | Known | Assumed | Begin | Asked | Stop
+class Ready(_Message, frozen=True, array_like=True, tag=True):
+    """What was to be staged is; or not, and why."""
+
+    error: str
+
+
+ToWorker = Staged | Adopted | Discarded | Applied | Removed | Known | Assumed | Begin | Asked | Stop
+ToOverseer = Counted | Ready
 _encode = msgspec.msgpack.Encoder().encode
 _to_worker = msgspec.msgpack.Decoder(ToWorker)
-_counted = msgspec.msgpack.Decoder(Counted)
+_to_overseer = msgspec.msgpack.Decoder(ToOverseer)
 
 
 def wanted(plan: Plan) -> int:
@@ -129,8 +165,8 @@ class Relay:
     def __init__(
         self, source: int, cluster: Cluster, held: Held, tell: Callable[[ToWorker], None]
     ) -> None:
-        self._source = source
-        self._cluster = cluster
+        self.source = source
+        self.cluster = cluster
         self._held = held
         self._tell = tell
 
@@ -138,38 +174,41 @@ class Relay:
         self, resource: Resource, key: Key, _obj: model.Object, triggered: float | None = None
     ) -> None:
         body = self._held.body(resource, key)
-        self._tell(Applied(self._source, resource.value, body, triggered))
+        self._tell(Applied(self.source, resource.value, body, triggered))
 
     def remove(self, resource: Resource, key: Key) -> None:
-        self._tell(Removed(self._source, resource.value, key))
+        self._tell(Removed(self.source, resource.value, key))
 
     def assume(self, resource: Resource) -> None:
-        self._cluster.assume(resource)
-        self._tell(Assumed(self._source, resource.value))
+        self.cluster.assume(resource)
+        self._tell(Assumed(self.source, resource.value))
 
     def know(self, resource: Resource) -> None:
-        self._cluster.know(resource)
-        self._tell(Known(self._source, resource.value))
+        self.cluster.know(resource)
+        self._tell(Known(self.source, resource.value))
 
     def recount(self, tell: Callable[[ToWorker], None]) -> None:
         """Tell somebody who knows nothing yet all of it."""
         for resource in Resource:
             for _, body in self._held.objects(resource):
-                tell(Applied(self._source, resource.value, body))
+                tell(Applied(self.source, resource.value, body))
             if resource in self._held.swept:
-                tell(Known(self._source, resource.value))
+                tell(Known(self.source, resource.value))
             elif resource in self._held.assumed:
-                tell(Assumed(self._source, resource.value))
+                tell(Assumed(self.source, resource.value))
 
 
 class _Worker:
     """One worker as the overseer sees it."""
 
-    def __init__(self, number: int, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, number: int, writer: asyncio.StreamWriter, hand: socket.socket) -> None:
         self.number = number
         self.writer = writer
+        self.hand = hand
         self.answer: asyncio.Future[Counted | None] | None = None
         """Of who has asked for the counters; None as a result: it has ended."""
+        self.ready: asyncio.Future[str] | None = None
+        """Of who wants to know whether it has staged; why not, or "" for yes."""
         self.counted: Counted | None = None
         """What it said last."""
 
@@ -183,30 +222,65 @@ class _Worker:
             log.critical("worker %d is %d octets behind", self.number, MAX_BACKLOG)
             self.writer.transport.abort()
 
+    def stage(self, written: Written, sockets: Sockets, sources: list[int]) -> None:
+        """Have it build a Corefile. Raises OSError."""
+        self.tell(Staged(written, hand_all(self.hand, sockets), sources))
+
+    def take(self, message: ToOverseer) -> None:
+        """It has said something."""
+        match message:
+            case Counted():
+                self.counted = message
+                if self.answer is not None and not self.answer.done():
+                    self.answer.set_result(message)
+            case Ready():
+                if self.ready is not None and not self.ready.done():
+                    self.ready.set_result(message.error)
+
+    def end(self) -> None:
+        """It is no more: nobody need wait for it. The next one is told all anew."""
+        self.writer.close()
+        self.hand.close()
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_result(None)
+        if self.ready is not None and not self.ready.done():
+            self.ready.set_result("")
+
 
 class Overseer:
-    """The workers as the watching process sees them.
+    """The workers as the watching process sees them; to its App, they are Followers.
 
-    spawn: brings worker N to life, and returns our end of the link to it. Raises OSError.
+    spawn: brings worker N to life, and returns our end of the ties to it. Raises OSError.
+    sockets: of each worker. They stay open here.
     """
 
-    def __init__(self, spawn: Callable[[int], socket.socket], count: int) -> None:
+    def __init__(
+        self, spawn: Callable[[int], Ties], written: Written, sockets: list[Sockets]
+    ) -> None:
         self._spawn = spawn
-        self._count = count
+        self._written = written
+        self._sockets = sockets
+        self._staged: tuple[Generation, list[Sockets], list[int]] | None = None
+        self.number_of: Callable[[Cluster], int] = _nobody
+        """The number by which `relay` is told of a cluster."""
+        self._sources: list[int] = []
         self._workers: dict[int, _Worker] = {}
-        self._relays: list[Relay] = []
+        self._relays: dict[int, Relay] = {}
         self._asking = asyncio.Lock()
+        self._staging = asyncio.Lock()
+        """Held while some workers may know a Corefile that others do not."""
         self._tasks: list[asyncio.Task[None]] = []
-        self._gone: list[Counted] = []
-        """What those had counted that are no more; all of them added up, once there are two."""
+        self._past = Totals()
+        """What those had counted that are no more."""
         self.replaced = 0
         self.stopping = False
         self.lost = asyncio.Event()
         """Set when a worker is lost and cannot be replaced."""
 
-    async def start(self) -> None:
-        """Bring them to life."""
-        for number in range(self._count):
+    async def start(self, sources: list[int]) -> None:
+        """Bring them to life. sources: the numbers of the clusters that the Corefile asks for."""
+        self._sources = sources
+        for number in range(len(self._sockets)):
             reader = await self._open(number)
             task = asyncio.create_task(self._keep(number, reader), name=f"worker {number}")
             self._tasks.append(task)
@@ -219,12 +293,11 @@ class Overseer:
 
     def relay(self, source: int, cluster: Cluster, held: Held) -> Reader:
         """The Reader that takes the place of a state of its own; `held` is told before it."""
-        relay = Relay(source, cluster, held, self.tell)
-        self._relays.append(relay)
+        relay = self._relays[source] = Relay(source, cluster, held, self.tell)
         return relay
 
-    async def counters(self, blocks: list[Block]) -> list[Sample]:
-        """Give the blocks the sums of all workers' counters; what else they have counted."""
+    async def totals(self) -> Totals:
+        """What all workers have counted."""
         async with self._asking:
             waiting = []
             for worker in self._workers.values():
@@ -232,12 +305,52 @@ class Overseer:
                 waiting.append(worker.answer)
                 worker.tell(Asked())
             await asyncio.gather(*waiting)
-        gathered = self._gone + [w.counted for w in self._workers.values() if w.counted]
-        sums = [total(each) for each in zip(*(counted.blocks for counted in gathered), strict=True)]
-        for block in blocks:
-            if sums:
-                block.by_zone[:] = [sums.pop(0) for _ in block.by_zone]
-        return merge(counted.samples for counted in gathered)
+        told = [worker.counted.totals for worker in self._workers.values() if worker.counted]
+        return together((self._past, *told))
+
+    # Followers.
+
+    async def stage(self, generation: Generation, sockets: list[Sockets]) -> None:
+        """See Followers."""
+        await self._staging.acquire()
+        written = generation.plan.written
+        sources = [self.number_of(cluster) for cluster in generation.clusters]
+        self._staged = (generation, sockets, sources)
+        waiting: list[asyncio.Future[str]] = []
+        for worker in self._workers.values():
+            worker.ready = asyncio.get_running_loop().create_future()
+            waiting.append(worker.ready)
+            try:
+                worker.stage(written, sockets[worker.number], sources)
+            except OSError as error:
+                raise FollowError(f"worker {worker.number}: {error}") from error
+        for reason in await asyncio.gather(*waiting):
+            if reason:
+                raise FollowError(reason)
+
+    def adopt(self) -> None:
+        """See Followers."""
+        assert self._staged is not None, "nothing was staged"
+        generation, fresh, self._sources = self._staged
+        self._written = generation.plan.written
+        places = generation.endpoints
+        for held, opened in zip(self._sockets, fresh, strict=True):
+            held.adopt(opened)
+            held.close([place for place in held.places() if place not in places])
+        for source in self._relays.keys() - self._sources:
+            del self._relays[source]
+        self.tell(Adopted())
+        self._unstage()
+
+    def discard(self) -> None:
+        """See Followers."""
+        if self._staged is not None:
+            self.tell(Discarded())
+            self._unstage()
+
+    def _unstage(self) -> None:
+        self._staged = None
+        self._staging.release()
 
     async def stop(self) -> None:
         """Have every worker drain and end, and wait until all have."""
@@ -247,17 +360,23 @@ class Overseer:
             if number not in self._workers:
                 task.cancel()  # it waits to replace one that is not wanted any more
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for sockets in self._sockets:
+            sockets.close()
 
     async def _open(self, number: int) -> asyncio.StreamReader:
         """Bring a worker to life and tell it what there is. Raises OSError."""
-        reader, writer = await asyncio.open_connection(sock=self._spawn(number))
-        worker = _Worker(number, writer)
-        # Nothing is awaited from here on: what happens next must come after all that has happened.
-        for relay in self._relays:
-            relay.recount(worker.tell)
-        worker.tell(Begin())
-        self._workers[number] = worker
-        return reader
+        async with self._staging:
+            ties = self._spawn(number)
+            reader, writer = await asyncio.open_connection(sock=ties.link)
+            worker = _Worker(number, writer, ties.hand)
+            # Nothing is awaited from here on: what happens next must come after all that has
+            # happened.
+            worker.stage(self._written, self._sockets[number], self._sources)
+            for relay in self._relays.values():
+                relay.recount(worker.tell)
+            worker.tell(Begin())
+            self._workers[number] = worker
+            return reader
 
     async def _keep(self, number: int, reader: asyncio.StreamReader) -> None:
         """Listen to a worker, and to the next one when it has ended."""
@@ -280,33 +399,13 @@ class Overseer:
             self.replaced += 1
 
     async def _listen(self, worker: _Worker, reader: asyncio.StreamReader) -> None:
-        """Take its counters when they come, until it ends."""
+        """Take what it says, until it ends."""
         while (body := await _receive(reader)) is not None:
-            worker.counted = _counted.decode(body)
-            if worker.answer is not None and not worker.answer.done():
-                worker.answer.set_result(worker.counted)
+            worker.take(_to_overseer.decode(body))
         self._workers.pop(worker.number, None)
-        worker.writer.close()
         if worker.counted is not None:
-            self._gone.append(_together([*self._gone, worker.counted]))
-            del self._gone[:-1]
-        if worker.answer is not None and not worker.answer.done():
-            worker.answer.set_result(None)
-
-
-def _together(gathered: list[Counted]) -> Counted:
-    """What several had counted, as if it had been one. Gauges of who is no more are nothing."""
-    blocks = [total(counters) for counters in zip(*(one.blocks for one in gathered), strict=True)]
-    samples = merge(one.samples for one in gathered)
-    return Counted(blocks, [sample for sample in samples if sample.kind != "gauge"])
-
-
-def total(counters: Iterable[Counters]) -> Counters:
-    """The sum."""
-    result = Counters()
-    for one in counters:
-        result.add(one)
-    return result
+            self._past = past((self._past, worker.counted.totals))
+        worker.end()
 
 
 class ToldSources:
@@ -314,19 +413,32 @@ class ToldSources:
 
     def __init__(self) -> None:
         self.meters = Meters()
-        self._clusters: dict[SourceSettings, Cluster] = {}
-        self._by_number: list[Cluster] = []
+        self._by_number: dict[int, Cluster] = {}
+        self._numbers: list[int] = []
+        self._asked: dict[SourceSettings, Cluster] = {}
+
+    def expect(self, numbers: list[int]) -> None:
+        """A Corefile is about to be built that asks for these clusters, in this order."""
+        self._numbers = list(numbers)
+        self._asked = {}
 
     def cluster(self, settings: SourceSettings) -> Cluster:
-        """The state for these settings. Numbered as in the overseer, which builds the same plan."""
-        cluster = self._clusters.get(settings)
+        """The state for these settings. The overseer, which builds the same, knows its number."""
+        cluster = self._asked.get(settings)
         if cluster is None:
-            cluster = self._clusters[settings] = Cluster(time.time, _ignore)
-            self._by_number.append(cluster)
+            number = self._numbers.pop(0)
+            if number not in self._by_number:
+                self._by_number[number] = Cluster(time.time, _ignore)
+            cluster = self._asked[settings] = self._by_number[number]
         return cluster
 
     async def start(self) -> None:
         """Nothing: what is told comes by the link."""
+
+    async def keep(self, clusters: Sequence[Cluster]) -> None:
+        """Forget all others."""
+        kept = {id(cluster) for cluster in clusters}
+        self._by_number = {n: c for n, c in self._by_number.items() if id(c) in kept}
 
     async def close(self) -> None:
         """Nothing."""
@@ -336,8 +448,10 @@ class ToldSources:
         return ()
 
     def take(self, message: Applied | Removed | Known | Assumed) -> None:
-        """Apply what the overseer told."""
-        cluster = self._by_number[message.source]
+        """Apply what the overseer told, of a cluster that is asked for here."""
+        cluster = self._by_number.get(message.source)
+        if cluster is None:
+            return
         resource = Resource(message.resource)
         match message:
             case Applied():
@@ -351,27 +465,60 @@ class ToldSources:
                 cluster.assume(resource)
 
 
+def _nobody(_: Cluster) -> int:
+    raise LookupError("no source of clusters was named")
+
+
 def _ignore(_: str) -> None:
     """The overseer has told of it."""
 
 
-async def work(link: socket.socket, sources: ToldSources, app: App) -> None:
+async def work(ties: Ties, rng: Random) -> None:
     """The life of a worker: answer until told to stop, or until the overseer is gone."""
-    reader, writer = await asyncio.open_connection(sock=link)
-    await app.prepare()
+    reader, writer = await asyncio.open_connection(sock=ties.link)
+    sources = ToldSources()
+    app: App | None = None
     while (body := await _receive(reader)) is not None:
-        match _to_worker.decode(body):
+        message = _to_worker.decode(body)
+        if app is None:
+            assert isinstance(message, Staged), "a worker is told first what it serves"
+            sources.expect(message.sources)
+            sockets = take_all(ties.hand, message.places)
+            app = App(message.written.plan(os.environ), sources, rng, sockets)
+            app.serves_admin = False
+            await app.prepare()
+            continue
+        match message:
+            case Staged():
+                writer.write(_frame(Ready(_stage(message, sources, app, ties.hand))))
+            case Adopted():
+                await app.adopt()
+            case Discarded():
+                await app.discard()
             case Begin():
                 await app.answer()
             case Asked():
-                counters = [one for block in app.counted_blocks() for one in block.by_zone]
-                writer.write(_frame(Counted(counters, app.meters.sample())))
+                writer.write(_frame(Counted(app.totals())))
             case Stop():
                 break
             case told:
                 sources.take(told)
-    await app.stop(linger=False)
+    if app is not None:
+        await app.stop(linger=False)
     writer.close()
+
+
+def _stage(message: Staged, sources: ToldSources, app: App, hand: socket.socket) -> str:
+    """Build a Corefile beside what runs; why it cannot be, or "" where it is."""
+    sockets = Sockets()
+    try:
+        sockets = take_all(hand, message.places)
+        sources.expect(message.sources)
+        app.stage(message.written.plan(os.environ), sockets)
+    except (CorefileError, OSError) as error:
+        sockets.close()
+        return str(error)
+    return ""
 
 
 def _frame(message: _Message) -> bytes:

@@ -22,48 +22,108 @@ class AdminError(OSError):
         return str(self.args[0])
 
 
+Routes = dict[str, dict[str, Route]]
+"""By address ("host:port", ":port" for every address), and by path."""
+
+
 class AdminServer:
-    """Serves routes on as many addresses as they name. Start once, after all routes are known."""
+    """Serves routes on as many addresses as they name: `open`, and then `renew`, any time."""
 
     def __init__(self) -> None:
-        self._routes: dict[str, dict[str, Route]] = {}
-        self._runners: list[web.AppRunner] = []
-        self.ports: dict[str, int] = {}
+        self._routes: Routes = {}
+        self._runners: dict[str, web.AppRunner] = {}
+        self._sockets: dict[str, list[socket.socket]] = {}
+
+    @property
+    def ports(self) -> dict[str, int]:
         """The port that each address got; differs from what it says where that is 0."""
+        return {
+            address: int(sockets[0].getsockname()[1]) for address, sockets in self._sockets.items()
+        }
 
-    def route(self, address: str, path: str, route: Route) -> None:
-        """Serve `path` on `address` ("host:port", ":port" for every address)."""
-        self._routes.setdefault(address, {})[path] = route
+    @property
+    def sockets(self) -> dict[str, list[socket.socket]]:
+        """What each address listens on."""
+        return self._sockets
 
-    async def start(self) -> None:
-        """Open the sockets. Raises AdminError."""
-        for address, routes in self._routes.items():
+    def hold(self, address: str, sockets: list[socket.socket]) -> None:
+        """Listen on these, which are open already, when that address is opened."""
+        self._sockets[address] = sockets
+
+    async def open(self, routes: Routes) -> None:
+        """Open the sockets of addresses that have none, and nothing more. Raises AdminError."""
+        for address, paths in routes.items():
+            if address in self._sockets:
+                continue
             try:
-                sockets = await _listen(address)
+                self._sockets[address] = await _listen(address, self._share(address))
             except OSError as error:
-                paths = " ".join(routes)
+                await self.renew(self._routes)
                 raise AdminError(
-                    f"http {address} ({paths}): {_reason(error)}; "
+                    f"http {address} ({' '.join(paths)}): {_reason(error)}; "
                     "give another address in the Corefile, or stop what listens there"
                 ) from error
-            self.ports[address] = int(sockets[0].getsockname()[1])
-            await self._serve(routes, sockets)
+
+    async def renew(self, routes: Routes) -> None:
+        """Serve these routes, and no others, on sockets that are open."""
+        self._routes = routes
+        for address in routes:
+            if address not in self._runners:
+                await self._serve(address)
+        for address in self._sockets.keys() - routes.keys():
+            sockets = self._sockets.pop(address)
+            if address in self._runners:
+                await self._runners.pop(address).cleanup()
+            for sock in sockets:
+                sock.close()
 
     async def close(self) -> None:
         """Close the sockets. Twice is harmless."""
-        for runner in self._runners:
-            await runner.cleanup()
-        self._runners.clear()
+        await self.renew({})
 
-    async def _serve(self, routes: dict[str, Route], sockets: list[socket.socket]) -> None:
+    async def _serve(self, address: str) -> None:
         app = web.Application()
-        for path, route in routes.items():
-            app.router.add_get(path, _handler(route))
+        app.router.add_get("/{path:.*}", self._handler(address))
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSING)
+        self._runners[address] = runner
         await runner.setup()
-        self._runners.append(runner)
-        for sock in sockets:
+        for sock in self._sockets[address]:
             await web.SockSite(runner, sock).start()
+
+    def _handler(self, address: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handle(request: web.Request) -> web.Response:
+            # Looked up each time: what is served changes with the Corefile.
+            route = self._routes.get(address, {}).get(request.path)
+            if route is None:
+                raise web.HTTPNotFound
+            if isinstance(route, Page):
+                said = route(HttpRequest(request.query, request.headers.get("Accept", "")))
+            else:
+                said = route()
+            reply: HttpReply = said if isinstance(said, HttpReply) else await said
+            return web.Response(
+                status=reply.status,
+                body=reply.body,
+                headers={"Content-Type": reply.content_type},
+            )
+
+        return handle
+
+    def _share(self, address: str) -> bool:
+        """Have sockets of ours on its port let others beside them; whether there are any.
+
+        So an address can be written in another way, or become another one, with no time between.
+        """
+        port = int(address.rpartition(":")[2])
+        beside = [
+            sock
+            for sockets in self._sockets.values()
+            for sock in sockets
+            if port and sock.getsockname()[1] == port
+        ]
+        for sock in beside:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        return bool(beside)
 
 
 def _reason(error: OSError) -> str:
@@ -73,7 +133,7 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno or 0).lower()
 
 
-async def _listen(address: str) -> list[socket.socket]:
+async def _listen(address: str, reuse_port: bool) -> list[socket.socket]:
     """A listening socket for each address that "host:port" stands for. Raises OSError.
 
     A family that this host has not is passed over as long as there is another: localhost is
@@ -87,7 +147,7 @@ async def _listen(address: str) -> list[socket.socket]:
     missing = OSError(errno.EADDRNOTAVAIL, "")
     for family, _kind, _proto, _name, place in found:
         try:
-            sockets.append(_open(family, place))
+            sockets.append(_open(family, place, reuse_port))
         except OSError as error:
             if error.errno not in _NO_SUCH_FAMILY:
                 for sock in sockets:
@@ -99,7 +159,7 @@ async def _listen(address: str) -> list[socket.socket]:
     return sockets
 
 
-def _open(family: int, place: tuple[str | int | bytes, ...]) -> socket.socket:
+def _open(family: int, place: tuple[str | int | bytes, ...], reuse_port: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -107,6 +167,8 @@ def _open(family: int, place: tuple[str | int | bytes, ...]) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(place)
         # Another may have bound the port too, and listens already: only this tells.
         sock.listen(128)
@@ -114,19 +176,3 @@ def _open(family: int, place: tuple[str | int | bytes, ...]) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _handler(route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def handle(request: web.Request) -> web.Response:
-        if isinstance(route, Page):
-            said = route(HttpRequest(request.query, request.headers.get("Accept", "")))
-        else:
-            said = route()
-        reply: HttpReply = said if isinstance(said, HttpReply) else await said
-        return web.Response(
-            status=reply.status,
-            body=reply.body,
-            headers={"Content-Type": reply.content_type},
-        )
-
-    return handle

@@ -49,6 +49,7 @@ V = TypeVar("V")
 Place = str
 """namespace/name of a slice or a pod: a third of what a Key takes."""
 Listener = Callable[[Change], object]
+OnChanged = Callable[[model.Object, float], object]
 
 
 class Cluster:
@@ -62,7 +63,7 @@ class Cluster:
         self._now = now
         self._on_bad_object = on_bad_object
         self._listeners: list[Listener] = []
-        self.on_changed: Callable[[model.Object, float], object] | None = None
+        self.on_changed: OnChanged | None = None
         """Told of each object that changes what was known whole already, after all listeners, and
         when what made it change had happened, where that is known."""
         self.serial = 0
@@ -150,6 +151,16 @@ class Cluster:
     def listen(self, listener: Listener) -> None:
         """Have every change told to `listener`, after it was applied."""
         self._listeners.append(listener)
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """Who is told of changes, in the order in which they came."""
+        return tuple(self._listeners)
+
+    def unlisten(self, listeners: Iterable[Listener]) -> None:
+        """Tell these no more."""
+        gone = list(listeners)
+        self._listeners = [listener for listener in self._listeners if listener not in gone]
 
     # What is asked.
 

@@ -7,7 +7,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import NoReturn
@@ -64,52 +65,47 @@ class Sources:
         self._watches.count_in(self.meters)
         self._state_dir = state_dir
         self._write_every = write_every
-        self._snapshots: list[_Snapshot] = []
         self._manifests = manifests
         self._service_cidrs = service_cidrs
         self._kubeconfig_file = kubeconfig_file
         self._environ = environ
         self._rng = rng
         self._relay = relay
-        self._clusters: dict[SourceSettings, Cluster] = {}
-        self._tasks: list[asyncio.Task[object]] = []
-        self._stopping = asyncio.Event()
+        self._fed: dict[SourceSettings, _Fed] = {}
+        self._numbers = count()
 
     def cluster(self, settings: SourceSettings) -> Cluster:
-        """The state for these settings, fed from when `start` is called."""
-        cluster = self._clusters.get(settings)
-        if cluster is None:
+        """The state for these settings, fed from when `start` is called next."""
+        fed = self._fed.get(settings)
+        if fed is None:
             cluster = Cluster(time.time, _left_out)
-            self._clusters[settings] = cluster
-        return cluster
+            fed = self._fed[settings] = _Fed(next(self._numbers), cluster)
+        return fed.cluster
+
+    def number(self, cluster: Cluster) -> int:
+        """How `relay` was told of a cluster of ours."""
+        return next(fed.number for fed in self._fed.values() if fed.cluster is cluster)
 
     async def start(self) -> None:
         """Read the manifests, or find the way to the API servers, and begin to follow them.
 
-        Raises ManifestError and CredentialsError; what happens later is logged, and tried again.
+        Those that are followed already go on. Raises ManifestError and CredentialsError; what
+        happens later is logged, and tried again.
         """
-        for number, (settings, cluster) in enumerate(self._clusters.items()):
-            sink: Sink = cluster
-            held = Held(_left_out, cluster)
-            remembers = bool(self._state_dir) and not self._manifests
-            if self._relay is not None:
-                held.then = self._relay(number, cluster, held)
-            if self._relay or remembers:
-                sink = held
-            if self._manifests:
-                manifests = self._read_manifests(settings, sink)
-                self._spawn(manifests.watch(sink, self._stopping), "manifests")
-                continue
-            connection = await self._connect(settings)
-            if remembers:
-                identity = f"{' '.join(connection.servers)}, {_selected(settings)}"
-                path = Path(self._state_dir) / f"cluster-{number}.state"
-                remembered = _Snapshot(path, identity, held, settings.resources)
-                remembered.recall()
-                self._snapshots.append(remembered)
-                self._spawn(remembered.keep(self._write_every), f"state in {path}")
-            log.info("watching %s", " or ".join(connection.servers))
-            self._spawn(self._follow(connection, settings, sink), connection.server)
+        for slot, (settings, fed) in enumerate(self._fed.items()):
+            if not fed.tasks:
+                await self._feed(slot, settings, fed)
+
+    async def keep(self, clusters: Sequence[Cluster]) -> None:
+        """Forget all others. These are in the order in which the Corefile asks for them."""
+        places = {id(cluster): place for place, cluster in enumerate(clusters)}
+        gone = [fed for fed in self._fed.values() if id(fed.cluster) not in places]
+        kept = [item for item in self._fed.items() if id(item[1].cluster) in places]
+        self._fed = dict(sorted(kept, key=lambda item: places[id(item[1].cluster)]))
+        await asyncio.gather(*[fed.close() for fed in gone])
+        for slot, fed in enumerate(self._fed.values()):
+            if fed.snapshot is not None:
+                fed.snapshot.move(self._path(slot))
 
     def ages(self) -> Iterator[tuple[str, float]]:
         """Seconds since an API server last proved that it tells of each resource; inf for never.
@@ -120,18 +116,31 @@ class Sources:
 
     async def close(self) -> None:
         """Follow nothing any more. The clusters keep the state that they have."""
-        self._stopping.set()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
-        for remembered in self._snapshots:
-            remembered.write()
+        await asyncio.gather(*[fed.close() for fed in self._fed.values()])
 
-    def _spawn(self, work: Coroutine[object, object, object], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        task.add_done_callback(_tell_of_the_end)
-        self._tasks.append(task)
+    async def _feed(self, slot: int, settings: SourceSettings, fed: "_Fed") -> None:
+        sink: Sink = fed.cluster
+        held = Held(_left_out, fed.cluster)
+        remembers = bool(self._state_dir) and not self._manifests
+        if self._relay is not None:
+            held.then = self._relay(fed.number, fed.cluster, held)
+        if self._relay or remembers:
+            sink = held
+        if self._manifests:
+            manifests = self._read_manifests(settings, sink)
+            fed.spawn(manifests.watch(sink, fed.stopping), "manifests")
+            return
+        connection = await self._connect(settings)
+        if remembers:
+            identity = f"{' '.join(connection.servers)}, {_selected(settings)}"
+            fed.snapshot = _Snapshot(self._path(slot), identity, held, settings.resources)
+            fed.snapshot.recall()
+            fed.spawn(fed.snapshot.keep(self._write_every), f"state of {connection.server}")
+        log.info("watching %s", " or ".join(connection.servers))
+        fed.spawn(self._follow(connection, settings, sink), connection.server)
+
+    def _path(self, slot: int) -> Path:
+        return Path(self._state_dir) / f"cluster-{slot}.state"
 
     def _read_manifests(self, settings: SourceSettings, sink: Sink) -> Manifests:
         selectors = {resource: (labels, fields) for resource, labels, fields in settings.selectors}
@@ -171,6 +180,33 @@ class Sources:
             await self._watches.run(client, reflectors)
 
 
+class _Fed:
+    """One cluster, and what keeps it up to date."""
+
+    def __init__(self, number: int, cluster: Cluster) -> None:
+        self.number = number
+        self.cluster = cluster
+        self.snapshot: _Snapshot | None = None
+        self.stopping = asyncio.Event()
+        self.tasks: list[asyncio.Task[object]] = []
+
+    def spawn(self, work: Coroutine[object, object, object], name: str) -> None:
+        """Do something until the end."""
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(_tell_of_the_end)
+        self.tasks.append(task)
+
+    async def close(self) -> None:
+        """Follow it no more. It keeps the state that it has."""
+        self.stopping.set()
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.tasks.clear()
+        if self.snapshot is not None:
+            self.snapshot.write()
+
+
 class _Snapshot:
     """What is held of one cluster, and the file that remembers it."""
 
@@ -203,6 +239,12 @@ class _Snapshot:
             len(remembered),
             self._path,
         )
+
+    def move(self, path: Path) -> None:
+        """Write to another file from now on: a start looks there for the cluster of this place."""
+        if path != self._path:
+            self._path = path
+            self._written = -1
 
     async def keep(self, every: float) -> NoReturn:
         """Write when something has changed, not more often than `every` seconds."""

@@ -9,7 +9,7 @@ and whatever a handler does, an answer comes out: an exception is a SERVFAIL and
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from struct import Struct
 
 from kdns.plugins import forwarding
@@ -60,6 +60,15 @@ class Dispatcher:
             return [name.ROOT]
         idle = [zone for zone, block in self._zones.items() if not block.can_forward]
         return [*idle, *(zone for block in blocks for zone in block.own_zones)]
+
+    def replace(self, blocks: Iterable[Block]) -> None:
+        """Ask these blocks from now on, and no others; what is hot is of others, and forgotten."""
+        for table in self.tables:
+            table.clear()
+        self.hot.clear()
+        self._zones = {}
+        for block in blocks:
+            self.serve(block)
 
     def front(self, table: Table) -> "Front":
         """The Answerer of one listener, with the hot answers of its own."""

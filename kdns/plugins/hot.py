@@ -241,6 +241,15 @@ class Table:
             counters.durations.add(self.seconds.take(hits))
         self._owed.clear()
 
+    def clear(self) -> None:
+        """Forget every answer and every block; all hits go into the metrics."""
+        self.count()
+        for entry in self.entries.values():
+            # They hold each other, and nobody should have to look for that.
+            entry.prepared.places = ()
+        self.entries.clear()
+        self._tallies.clear()
+
     def _count(self, entry: Entry) -> None:
         hits = entry.hits - entry.counted
         if not hits:
@@ -343,6 +352,12 @@ class HotAnswers:
             held = self._dependants.pop(dependency, ())
             for prepared in (held,) if isinstance(held, Prepared) else held:
                 self._drop(prepared)
+
+    def clear(self) -> None:
+        """Forget every answer; those that stand in tables are cleared there."""
+        self._prepared.clear()
+        self._dependants.clear()
+        self.octets = 0
 
     def _make_room(self, octets: int) -> None:
         """For one more, of so many octets; a part of the oldest go together. See SWEEP."""

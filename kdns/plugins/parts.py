@@ -160,4 +160,5 @@ class Parts(Protocol):
         """Call `action` once the sockets are open."""
 
     def when_stopped(self, action: Callable[[], Awaitable[object] | None]) -> None:
-        """Call `action` once nothing is answered any more."""
+        """Call `action` once nothing is answered any more: another Corefile has taken over, or the
+        server ends. `call_later` does nothing from then on."""

@@ -30,7 +30,7 @@ from kdns.plugins import (
     nsid,
     prometheus,
     ready,
-    unfinished,
+    reload,
     whoami,
 )
 from kdns.plugins.configured import Configured, Plugin
@@ -39,7 +39,7 @@ ENTRY_POINTS = "kdns.plugins"
 
 BUILT_IN = (
     Plugin("multisocket", multisocket.parse),
-    Plugin("reload", unfinished.parse_reload),
+    Plugin("reload", reload.parse),
     Plugin("nsid", nsid.parse),
     Plugin("bufsize", bufsize.parse),
     Plugin("bind", bind.parse, repeatable=True),

@@ -8,13 +8,28 @@ import aiohttp
 import pytest
 
 from kdns.admin import http
-from kdns.admin.http import AdminError, AdminServer
-from kdns.plugins.parts import HttpReply, HttpRequest, Page
+from kdns.admin.http import AdminError, AdminServer, Routes
+from kdns.plugins.parts import HttpReply, HttpRequest, Page, Route
+
+
+class Told(AdminServer):
+    """An AdminServer whose routes are named one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.routes: Routes = {}
+
+    def route(self, address: str, path: str, route: Route) -> None:
+        self.routes.setdefault(address, {})[path] = route
+
+    async def start(self) -> None:
+        await self.open(self.routes)
+        await self.renew(self.routes)
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[AdminServer]:
-    made = AdminServer()
+async def server() -> AsyncIterator[Told]:
+    made = Told()
     yield made
     await made.close()
 
@@ -50,7 +65,7 @@ def has_ipv6() -> bool:
     ],
 )
 async def test_addresses_are_written_as_in_the_corefile(
-    server: AdminServer, client: aiohttp.ClientSession, address: str, hosts: list[str]
+    server: Told, client: aiohttp.ClientSession, address: str, hosts: list[str]
 ) -> None:
     if "[" in address and not has_ipv6():
         pytest.skip("this host has no IPv6")
@@ -62,7 +77,7 @@ async def test_addresses_are_written_as_in_the_corefile(
 
 
 async def test_each_path_says_what_its_route_says_now(
-    server: AdminServer, client: aiohttp.ClientSession
+    server: Told, client: aiohttp.ClientSession
 ) -> None:
     now = [HttpReply(503, b"kubernetes")]
     server.route("127.0.0.1:0", "/ready", lambda: now[0])
@@ -79,7 +94,7 @@ async def test_each_path_says_what_its_route_says_now(
 
 
 async def test_head_is_get_without_the_body_and_all_else_is_not_there(
-    server: AdminServer, client: aiohttp.ClientSession
+    server: Told, client: aiohttp.ClientSession
 ) -> None:
     server.route("127.0.0.1:0", "/health", ok)
     await server.start()
@@ -95,7 +110,7 @@ async def test_head_is_get_without_the_body_and_all_else_is_not_there(
 
 
 async def test_addresses_are_servers_of_their_own(
-    server: AdminServer, client: aiohttp.ClientSession
+    server: Told, client: aiohttp.ClientSession
 ) -> None:
     server.route("127.0.0.1:0", "/health", ok)
     server.route("127.0.0.2:0", "/ready", ok)
@@ -105,7 +120,7 @@ async def test_addresses_are_servers_of_their_own(
 
 
 async def test_a_route_that_fails_is_an_error_of_that_request_alone(
-    server: AdminServer, client: aiohttp.ClientSession
+    server: Told, client: aiohttp.ClientSession
 ) -> None:
     def broken() -> HttpReply:
         raise ValueError("odd")
@@ -119,7 +134,7 @@ async def test_a_route_that_fails_is_an_error_of_that_request_alone(
             assert reply.status == status
 
 
-async def test_an_address_in_use_is_said_in_one_line(server: AdminServer) -> None:
+async def test_an_address_in_use_is_said_in_one_line(server: Told) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -135,7 +150,7 @@ async def test_an_address_in_use_is_said_in_one_line(server: AdminServer) -> Non
     )
 
 
-async def test_one_family_in_use_is_enough_to_say_so(server: AdminServer) -> None:
+async def test_one_family_in_use_is_enough_to_say_so(server: Told) -> None:
     """A second server must not get half of an address."""
     if not has_ipv6():
         pytest.skip("this host has no IPv6")
@@ -143,7 +158,7 @@ async def test_one_family_in_use_is_enough_to_say_so(server: AdminServer) -> Non
         with socket.socket(family) as taken:
             taken.bind((host, 0))
             taken.listen()
-            other = AdminServer()
+            other = Told()
             other.route(f":{taken.getsockname()[1]}", "/health", ok)
             with pytest.raises(AdminError, match="address already in use"):
                 await other.start()
@@ -158,7 +173,7 @@ async def test_one_family_in_use_is_enough_to_say_so(server: AdminServer) -> Non
     ],
 )
 async def test_an_address_that_is_not_here_is_said_in_one_line(
-    server: AdminServer, address: str, reason: str
+    server: Told, address: str, reason: str
 ) -> None:
     server.route(address, "/health", ok)
     with pytest.raises(AdminError, match=rf"^http {address} \(/health\): {reason}"):
@@ -166,14 +181,16 @@ async def test_an_address_that_is_not_here_is_said_in_one_line(
 
 
 async def test_a_family_that_this_host_has_not_is_passed_over(
-    server: AdminServer, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+    server: Told, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = http._open
 
-    def without_ipv6(family: int, place: tuple[str | int | bytes, ...]) -> socket.socket:
+    def without_ipv6(
+        family: int, place: tuple[str | int | bytes, ...], reuse_port: bool
+    ) -> socket.socket:
         if family == socket.AF_INET6:
             raise OSError(errno.EADDRNOTAVAIL, "")
-        return opened(family, place)
+        return opened(family, place, reuse_port)
 
     monkeypatch.setattr(http, "_open", without_ipv6)
     server.route("localhost:0", "/health", ok)
@@ -183,22 +200,78 @@ async def test_a_family_that_this_host_has_not_is_passed_over(
 
 
 async def test_a_closed_server_lets_go_of_its_address_even_from_idle_clients() -> None:
-    server = AdminServer()
+    server = Told()
     server.route("127.0.0.1:0", "/health", ok)
     await server.start()
     port = server.ports["127.0.0.1:0"]
     with socket.create_connection(("127.0.0.1", port)):
         await server.close()
         await server.close()
-    again = AdminServer()
+    again = Told()
     again.route(f"127.0.0.1:{port}", "/health", ok)
     await again.start()
     await again.close()
 
 
-async def test_a_page_is_told_what_was_asked(
-    server: AdminServer, client: aiohttp.ClientSession
+def port_of(server: AdminServer) -> int:
+    (port,) = set(server.ports.values())
+    return port
+
+
+async def test_routes_are_renewed_on_the_socket_that_is_open(
+    server: Told, client: aiohttp.ClientSession
 ) -> None:
+    server.route("127.0.0.1:0", "/health", ok)
+    await server.start()
+    port = port_of(server)
+    routes: Routes = {"127.0.0.1:0": {"/ready": ok}}
+    await server.open(routes)
+    await server.renew(routes)
+    statuses = []
+    for path in ("/ready", "/health"):
+        async with client.get(f"http://127.0.0.1:{port}{path}") as reply:
+            statuses.append(reply.status)
+    assert statuses == [200, 404]
+
+
+async def test_an_address_that_is_no_longer_named_is_closed(server: Told) -> None:
+    server.route("127.0.0.1:0", "/health", ok)
+    await server.start()
+    port = port_of(server)
+    await server.renew({})
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+async def test_an_address_that_cannot_be_had_leaves_all_as_it_was(
+    server: Told, client: aiohttp.ClientSession
+) -> None:
+    server.route("127.0.0.1:0", "/health", ok)
+    await server.start()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(AdminError, match="address already in use"):
+            await server.open({"127.0.0.2:0": {"/x": ok}, address: {"/x": ok}})
+    async with client.get(f"http://127.0.0.1:{port_of(server)}/health") as reply:
+        assert reply.status == 200
+
+
+async def test_an_address_of_ours_can_be_written_in_another_way(
+    server: Told, client: aiohttp.ClientSession
+) -> None:
+    server.route("127.0.0.1:0", "/health", ok)
+    await server.start()
+    port = port_of(server)
+    routes: Routes = {f"localhost:{port}": {"/health": ok}}
+    await server.open(routes)
+    await server.renew(routes)
+    async with client.get(f"http://127.0.0.1:{port}/health") as reply:
+        assert reply.status == 200
+
+
+async def test_a_page_is_told_what_was_asked(server: Told, client: aiohttp.ClientSession) -> None:
     def echo(request: HttpRequest) -> HttpReply:
         return HttpReply(200, f"{request.query['seconds']} {request.accept}".encode())
 

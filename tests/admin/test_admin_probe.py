@@ -7,16 +7,19 @@ import pytest
 
 from kdns.admin.http import AdminServer
 from kdns.admin.probe import says_ok
-from kdns.plugins.parts import HttpReply
+from kdns.plugins.parts import HttpReply, Route
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[AdminServer]:
     made = AdminServer()
-    for address in ("127.0.0.1:0", ":0"):
-        made.route(address, "/health", lambda: HttpReply(200, b"OK"))
-        made.route(address, "/ready", lambda: HttpReply(503, b"no"))
-    await made.start()
+    paths: dict[str, Route] = {
+        "/health": lambda: HttpReply(200, b"OK"),
+        "/ready": lambda: HttpReply(503, b"no"),
+    }
+    routes = {"127.0.0.1:0": paths, ":0": paths}
+    await made.open(routes)
+    await made.renew(routes)
     yield made
     await made.close()
 

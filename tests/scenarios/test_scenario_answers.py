@@ -180,7 +180,7 @@ def test_check_explains_a_corefile(tmp_path: Path) -> None:
     )
     assert "example.org." in done.stdout
     assert "port 5353 on 127.0.0.1" in done.stdout
-    assert "reload is not in effect yet" in " ".join(done.stdout.split())
+    assert "read again every 15 to 45 s" in " ".join(done.stdout.split())
 
 
 def test_check_says_where_the_error_is(tmp_path: Path) -> None:

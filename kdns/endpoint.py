@@ -1,0 +1,119 @@
+"""One address and port that is answered on: its listeners, and the dispatcher that they ask.
+
+It outlives the blocks that it serves: they change with the Corefile, while the sockets, and what is
+queued in them, stay.
+"""
+
+import socket
+import time
+
+from kdns.net import batch
+from kdns.net.tcp import TcpListener
+from kdns.net.udp import UdpListener
+from kdns.plugins.block import Block
+from kdns.plugins.dispatch import Dispatcher, FamilyFront
+from kdns.plugins.hot import Table
+from kdns.plugins.peer import Proto
+from kdns.totals import Totals, totals
+
+
+class Endpoint:
+    """Make it in a running loop.
+
+    port: the one that it has. sockets: what this process answers on there, which it takes over;
+    none for a process that only oversees others.
+    """
+
+    def __init__(self, host: str, port: int, sockets: list[socket.socket]) -> None:
+        self.host = host
+        self.port = port
+        self.dispatcher = Dispatcher(time.monotonic)
+        self.dispatcher.nobody.label = label_of(host, port)
+        self._udp: list[UdpListener] = []
+        self._tcp: list[TcpListener] = []
+        self._answering = False
+        for sock in sockets:
+            if sock.type == socket.SOCK_STREAM:
+                self._tcp.append(TcpListener(sock, self._both_families("tcp")))
+            else:
+                self._udp.append(self._udp_listener(sock))
+
+    def serve(self, blocks: list[Block]) -> None:
+        """Ask these blocks from now on, and no others."""
+        self.dispatcher.replace(blocks)
+        # Names of no zone are counted where those of the others are.
+        self.dispatcher.nobody.counted = any(block.counted for block in blocks)
+        for udp in self._batched():
+            udp.admission.ours(self.dispatcher.own_zones())
+
+    async def start(self) -> None:
+        """Answer what has come in, and what comes. Twice is harmless."""
+        if self._answering:
+            return
+        self._answering = True
+        for udp in self._udp:
+            udp.start()
+        for tcp in self._tcp:
+            await tcp.start()
+
+    async def close(self, grace: float) -> None:
+        """Take no more questions, wait at most `grace` seconds for pending replies, and close."""
+        for udp in self._udp:
+            await udp.close(grace)
+        for tcp in self._tcp:
+            await tcp.close(grace)
+
+    def abort(self) -> None:
+        """Close at once."""
+        for udp in self._udp:
+            udp.abort()
+        for tcp in self._tcp:
+            tcp.abort()
+
+    def totals(self) -> Totals:
+        """What was asked about no zone. What was answered hot is in its blocks' counters then."""
+        for table in self.dispatcher.tables:
+            table.count()
+        return totals([self.dispatcher.nobody], [])
+
+    def kernel_drops(self) -> int:
+        """Datagrams that the kernel dropped because a socket's queue was full."""
+        return sum(udp.kernel_drops() for udp in self._batched())
+
+    def turned_away(self) -> tuple[int, int]:
+        """Queries without an answer because there was too much to do: outside names, and of greedy
+        clients."""
+        each = [udp.admission for udp in self._batched()]
+        return sum(one.outside for one in each), sum(one.greedy for one in each)
+
+    def shedding(self) -> int:
+        """How many sockets turn new outside names away now."""
+        return sum(udp.admission.shedding for udp in self._batched())
+
+    def _batched(self) -> list[batch.BatchedUdpListener]:
+        return [udp for udp in self._udp if isinstance(udp, batch.BatchedUdpListener)]
+
+    def _udp_listener(self, sock: socket.socket) -> UdpListener:
+        v6 = sock.family == socket.AF_INET6
+        if v6 and _takes_ipv4(sock):
+            return UdpListener(sock, self._both_families("udp"))
+        family = 2 if v6 else 1
+        if not batch.available():
+            return UdpListener(sock, self.dispatcher.front(Table("udp", family)))
+        table = Table("udp", family, batch.pin)
+        return batch.BatchedUdpListener(sock, self.dispatcher.front(table), table)
+
+    def _both_families(self, proto: Proto) -> FamilyFront:
+        fronts = [self.dispatcher.front(Table(proto, family)) for family in (1, 2)]
+        return FamilyFront(*fronts)
+
+
+def _takes_ipv4(sock: socket.socket) -> bool:
+    """Whether IPv4 comes in here too. Nothing of ours is like that, but somebody else's may be."""
+    only = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    return not only and sock.getsockname()[0] == "::"
+
+
+def label_of(host: str, port: int) -> str:
+    """How metrics name a server; "" is every address."""
+    return f"dns://[{host}]:{port}" if ":" in host else f"dns://{host}:{port}"

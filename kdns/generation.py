@@ -1,0 +1,313 @@
+"""What is built from one Corefile: blocks, and all that their directives asked for.
+
+    Process     sockets, clock, clusters' states          lives as long as the process
+       ^
+    Generation  blocks, handlers, counters, HTTP routes   lives as long as its Corefile, and its
+                                                          last pending answer
+
+The next generation is built beside the present one, and takes over in one step; it finds the states
+and the upstreams that it needs where the present one has them. The present one then lives on for
+the answers that are pending, and is taken apart.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Protocol
+
+from kdns.admin.http import Routes
+from kdns.cluster.state import Cluster, Listener, OnChanged
+from kdns.endpoint import Endpoint, label_of
+from kdns.net.framestream import FrameStream
+from kdns.net.upstreams import SharedUpstreams
+from kdns.plan import Plan, PlannedBlock
+from kdns.plugins.block import Block
+from kdns.plugins.chain import Handler, Outcome, Request, refuse
+from kdns.plugins.dispatch import Dispatcher
+from kdns.plugins.interfaces import host_addresses
+from kdns.plugins.parts import (
+    STOPPING,
+    HttpReply,
+    HttpRequest,
+    Page,
+    Route,
+    SourceSettings,
+    Timer,
+)
+from kdns.plugins.pending import Pending
+from kdns.plugins.table import WITHOUT_HANDLER
+from kdns.plugins.tap import Sink, SinkSettings
+from kdns.plugins.upstream import UpstreamExchange, UpstreamSettings
+from kdns.sockets import Place
+from kdns.telemetry.dnstap import CONTENT_TYPE
+from kdns.telemetry.meters import Meters
+from kdns.totals import Totals, totals
+
+
+class Process(Protocol):
+    """What a generation needs of the process that it is built in."""
+
+    rng: Random
+    hostname: str
+    loop: asyncio.AbstractEventLoop
+    stopping: bool
+    upstreams: SharedUpstreams
+
+    def cluster(self, settings: SourceSettings) -> Cluster:
+        """The state for these settings, the same one for the same settings."""
+
+    def outdated(self) -> list[str]:
+        """What of the clusters we have not been told of for too long."""
+
+    async def metrics(self, request: HttpRequest, *, runtime: bool) -> HttpReply:
+        """What /metrics says."""
+
+    def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:
+        """See Parts.fetch."""
+
+
+class Generation:
+    """One Corefile at work.
+
+    endpoints: of every place that the plan listens on. Make it, and take it apart by `end`.
+    Raises CorefileError for what only shows when it is built.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        plan: Plan,
+        endpoints: Mapping[Place, Endpoint],
+    ) -> None:
+        self.process = process
+        self.plan = plan
+        self.endpoints = endpoints
+        self.blocks: list[Block] = []
+        self.served: dict[Place, list[Block]] = {}
+        """The blocks of each place."""
+        self.clusters: list[Cluster] = []
+        """Those that blocks answer from, in the order in which they were asked for."""
+        self.meters = Meters()
+        self.routes: Routes = {}
+        self.readiness: list[tuple[str, Callable[[], bool]]] = []
+        self.started: list[Callable[[], Awaitable[object] | None]] = []
+        self.stopped: list[Callable[[], Awaitable[object] | None]] = []
+        self.lameduck = 0.0
+        self.over = False
+        self._uses: Counter[UpstreamSettings] = Counter()
+        self._begun = False
+        self._heard: list[tuple[Cluster, int, OnChanged | None]] = []
+        self._listening: list[tuple[Cluster, tuple[Listener, ...], OnChanged | None]] = []
+        try:
+            self._build()
+        except BaseException:
+            self._dismantle()
+            raise
+
+    def take_over(self) -> None:
+        """It runs from here on: what only one of two may count is for it."""
+        for cluster, _, on_changed in self._listening:
+            cluster.on_changed = on_changed
+
+    async def begin(self) -> None:
+        """Do what was to be done once the sockets are answered."""
+        self._begun = True
+        for action in self.started:
+            waiting = action()
+            if waiting is not None:
+                await waiting
+
+    def unready(self) -> list[str]:
+        """The names of what is not ready."""
+        return list(dict.fromkeys(name for name, ready in self.readiness if not ready()))
+
+    def totals(self) -> Totals:
+        """What was counted; what was answered hot is in it once the tables were counted."""
+        counted = totals(self.blocks, [])
+        # Afterwards, for some of it is read from what blocks have counted.
+        counted.samples = self.meters.sample()
+        return counted
+
+    async def end(self) -> None:
+        """Nothing of it is asked any more: have it finish what it began, and take it apart."""
+        self.over = True
+        if self._begun:
+            for action in self.stopped:
+                waiting = action()
+                if waiting is not None:
+                    await waiting
+        self._dismantle()
+
+    def _dismantle(self) -> None:
+        """Handlers, blocks and what they were given hold each other: undo that.
+
+        So all of it goes at once; the collector of cycles must not have to walk a cluster to find
+        it.
+        """
+        self.over = True
+        self._count_listeners()
+        for cluster, listeners, on_changed in self._listening:
+            cluster.unlisten(listeners)
+            if cluster.on_changed is on_changed:
+                cluster.on_changed = None
+        for block in self.blocks:
+            block.handler = refuse
+            block.forwarded.clear()
+            block.observers.clear()
+        for held in (self.stopped, self.started, self.readiness, self._listening):
+            held.clear()
+        for settings in list(self._uses.elements()):
+            self.release(settings)
+        self.routes = {}
+        self.served = {}
+        self.meters = Meters()
+
+    def _build(self) -> None:
+        built: dict[int, Block] = {}
+        for place, planned in self.plan.listeners().items():
+            endpoint = self.endpoints[place]
+            for block in planned:
+                if id(block) not in built:
+                    built[id(block)] = self._build_block(block, endpoint)
+                self.served.setdefault(place, []).append(built[id(block)])
+        self._count_listeners()
+
+    def _build_block(self, planned: PlannedBlock, endpoint: Endpoint) -> Block:
+        block = Block(planned.zones, label=label_of(planned.hosts[0], endpoint.port))
+        self.blocks.append(block)
+        parts = BlockParts(self, block, endpoint.dispatcher)
+        handler: Handler = refuse
+        for known in reversed(planned.directives):
+            handler = known.settings.build(parts, handler)
+        block.handler = handler
+        names = [known.plugin.name for known in planned.directives]
+        block.enabled = tuple(dict.fromkeys(n for n in names if n not in WITHOUT_HANDLER))
+        return block
+
+    def hear(self, cluster: Cluster) -> None:
+        """Blocks answer from this one, and listen to it from now on."""
+        if cluster not in self.clusters:
+            self.clusters.append(cluster)
+            self._heard.append((cluster, len(cluster.listeners), cluster.on_changed))
+            cluster.on_changed = None
+
+    def _count_listeners(self) -> None:
+        """Those that came while this was built are ours: nobody else runs in between."""
+        for cluster, count, before in self._heard:
+            self._listening.append((cluster, cluster.listeners[count:], cluster.on_changed))
+            cluster.on_changed = before
+        self._heard.clear()
+
+    def upstream(self, settings: UpstreamSettings) -> UpstreamExchange:
+        """See Parts.upstream. It may be another generation's too."""
+        taken = self.process.upstreams.take(settings, self)
+        self._uses[settings] += 1
+        if self.over:
+            self.release(settings)
+        return taken
+
+    def release(self, settings: UpstreamSettings) -> None:
+        """See Parts.release."""
+        if self._uses[settings]:
+            self._uses[settings] -= 1
+            self.process.upstreams.release(settings, self)
+
+
+@dataclass(slots=True)
+class BlockParts:
+    """The world as the directives of one block see it: implements plugins.parts.Parts."""
+
+    generation: Generation
+    block: Block
+    dispatcher: Dispatcher
+
+    @property
+    def rng(self) -> Random:
+        return self.generation.process.rng
+
+    @property
+    def hostname(self) -> str:
+        return self.generation.process.hostname
+
+    @property
+    def meters(self) -> Meters:
+        return self.generation.meters
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def now(self) -> float:
+        return time.time()
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
+        if self.generation.over:
+            return _NEVER
+        return self.generation.process.loop.call_later(delay, callback)
+
+    def local_addresses(self) -> tuple[bytes, ...]:
+        return host_addresses()
+
+    def upstream(self, settings: UpstreamSettings) -> UpstreamExchange:
+        return self.generation.upstream(settings)
+
+    def sink(self, settings: SinkSettings) -> Sink:
+        return FrameStream(settings, CONTENT_TYPE)
+
+    def release(self, settings: UpstreamSettings) -> None:
+        self.generation.release(settings)
+
+    def cluster(self, settings: SourceSettings) -> Cluster:
+        cluster = self.generation.process.cluster(settings)
+        self.generation.hear(cluster)
+        return cluster
+
+    def forget(self, changed: Iterable[object]) -> None:
+        for endpoint in self.generation.endpoints.values():
+            endpoint.dispatcher.hot.forget(changed)
+
+    def resolve(self, request: Request) -> Outcome:
+        return self.dispatcher.resolve(request)
+
+    def route(self, address: str, path: str, route: Route) -> None:
+        self.generation.routes.setdefault(address, {})[path] = route
+
+    def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:
+        return self.generation.process.fetch(address, path, seconds)
+
+    def metrics_route(self, address: str, *, runtime: bool = False) -> None:
+        page = partial(self.generation.process.metrics, runtime=runtime)
+        self.route(address, "/metrics", Page(page))
+
+    def when_ready(self, name: str, ready: Callable[[], bool]) -> None:
+        self.generation.readiness.append((name, ready))
+
+    def unready(self) -> list[str]:
+        if self.generation.process.stopping:
+            return [STOPPING]
+        return self.generation.unready()
+
+    def outdated(self) -> list[str]:
+        return self.generation.process.outdated()
+
+    def linger(self, seconds: float) -> None:
+        self.generation.lameduck = max(self.generation.lameduck, seconds)
+
+    def when_started(self, action: Callable[[], Awaitable[object] | None]) -> None:
+        self.generation.started.append(action)
+
+    def when_stopped(self, action: Callable[[], Awaitable[object] | None]) -> None:
+        self.generation.stopped.append(action)
+
+
+class _Never:
+    """A timer that was asked for after the end."""
+
+    def cancel(self) -> None:
+        """Nothing: it will not happen anyway."""
+
+
+_NEVER = _Never()
