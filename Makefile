@@ -9,7 +9,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types imports unit lock clean image-check perf perf-quick
+.PHONY: help run test lint format types imports unit lock clean image-check tools perf perf-quick
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,17 @@ $(VENV)/run: requirements/run.txt pyproject.toml
 $(VENV)/dev: requirements/dev.txt $(VENV)/run
 	$(PIP) install --require-hashes --requirement requirements/dev.txt
 	touch $@
+
+# Helm as its own releases are built: it takes a cluster that it cannot ask for one of this version.
+HELM := helm.sh/helm/v3
+HELM_VERSION := v3.22.0
+KUBERNETES_MINOR := 37
+tools: ## helm, as a Go tool, for the tests of the chart; some minutes, once
+	@if test -x $(BIN)/helm; then :; \
+	elif ! command -v go >/dev/null; then echo 'No Go here: the tests of the chart that need helm are skipped.'; \
+	else mkdir -p $(BIN) && GOBIN=$(CURDIR)/$(BIN) CGO_ENABLED=0 go install -trimpath -ldflags \
+	  '-s -w -X $(HELM)/pkg/chartutil.k8sVersionMajor=1 -X $(HELM)/pkg/chartutil.k8sVersionMinor=$(KUBERNETES_MINOR)' \
+	  $(HELM)/cmd/helm@$(HELM_VERSION); fi
 
 lock: ## resolve requirements/*.txt anew
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
