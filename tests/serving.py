@@ -20,6 +20,15 @@ class Server:
         self.port = port
         self.output = output
 
+    def wait_for(self, text: str) -> None:
+        """Read what it writes until a line with this text has come."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.output.append(line)
+            if text in line:
+                return
+        raise AssertionError(f"kdns ended without {text!r}:\n" + "".join(self.output))
+
     def stop(self) -> str:
         """Tell it to stop; everything that it wrote."""
         self.process.send_signal(signal.SIGTERM)

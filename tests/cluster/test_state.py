@@ -157,6 +157,14 @@ def test_an_object_that_was_never_there_can_be_removed() -> None:
         cluster.remove(resource, ("Not a name!", ""))
 
 
+def test_who_stops_listening_is_told_no_more() -> None:
+    cluster = empty_cluster()
+    first, second = told(cluster), told(cluster)
+    cluster.unlisten(cluster.listeners[:1])
+    cluster.apply(*made(service("web.shop", "10.0.0.1")))
+    assert (len(first), len(second)) == (0, 1)
+
+
 def test_listeners_are_told_after_the_change_is_applied() -> None:
     cluster = cluster_of(namespace("shop"))
     zone = forward(cluster)

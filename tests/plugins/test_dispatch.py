@@ -418,3 +418,43 @@ def test_what_cannot_be_read_is_told_to_who_looks_for_a_fault(
     caplog.set_level("DEBUG", "kdns.query")
     Server().raw(b"\x00\x07odd")
     assert caplog.messages == ["from 10.0.0.1: shorter than a header: 00076f6464"]
+
+
+# Other blocks in the place of these.
+
+
+def test_from_one_step_on_the_new_blocks_are_asked(root: Server) -> None:
+    root.dispatcher.replace([block("example.", handler=always(Reply(Rcode.NXDOMAIN)))])
+    rcodes = [root.ask(question(qname)).rcode() for qname in ("a.example", "a.org")]
+    assert rcodes == [dns.rcode.NXDOMAIN, dns.rcode.REFUSED]
+
+
+def test_what_was_hot_is_of_the_blocks_before() -> None:
+    hot_reply = Reply(answer=(addresses("a.example", 1),), depends=(), by="test")
+    server = Server(block(".", handler=always(hot_reply)))
+    table = Table("udp", 1)
+    front = server.dispatcher.front(table)
+    wire = question("a.example")
+    for _ in range(3):
+        front(wire, PEER)
+    assert table.entries
+    server.dispatcher.replace([block(".", handler=always(Reply(Rcode.NXDOMAIN)))])
+    got = front(wire, PEER)
+    assert isinstance(got, bytes)
+    assert dns.message.from_wire(got).rcode() == dns.rcode.NXDOMAIN
+
+
+def test_what_is_pending_is_answered_by_the_block_that_was_asked() -> None:
+    pending: Pending[Reply] = Pending()
+    before = block(".", handler=later(pending))
+    server = Server(before)
+    outcome = server.dispatcher(question("a.example"), PEER)
+    server.dispatcher.replace([block(".", handler=always(Reply(Rcode.NXDOMAIN)))])
+    assert isinstance(outcome, Pending)
+    got: list[bytes | None] = []
+    outcome.when_done(got.append)
+    pending.resolve(FOUND)
+    assert got[0] is not None
+    assert dns.message.from_wire(got[0]).rcode() == dns.rcode.NOERROR
+    before.counters.settle()
+    assert sum(before.counters.requests.values()) == 1

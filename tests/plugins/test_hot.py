@@ -1,5 +1,6 @@
 """Hot answers are bounded, die with what they rest on, turn their addresses, and count exactly."""
 
+import weakref
 from collections import Counter
 
 import pytest
@@ -327,3 +328,38 @@ def test_a_large_cluster_has_room_for_all_its_names(block: Block) -> None:
         table.put(b"%d" % number, one)
     assert len(answers) == len(table.entries) == 20
     assert answers.get(0) is not None
+
+
+# All at once.
+
+
+def test_a_table_that_is_cleared_has_counted_all_hits(block: Block) -> None:
+    table = Table("udp", 1)
+    table.put(b"key", prepared(block))
+    hit(table, b"key", 3)
+    table.clear()
+    assert (asked(block), len(table.entries)) == (3, 0)
+
+
+def test_a_table_that_is_cleared_keeps_nothing_of_its_blocks() -> None:
+    """A block that nobody asks any more must go, and all that its directives hold with it."""
+    table = Table("udp", 1)
+    held = Watched((".",), counted=True)
+    gone = weakref.ref(held)
+    table.put(b"key", prepared(held))
+    hit(table, b"key")
+    table.clear()
+    del held
+    assert gone() is None
+
+
+class Watched(Block):
+    """A block that can be waited for to go."""
+
+
+def test_answers_that_are_cleared_are_nowhere(block: Block) -> None:
+    answers = HotAnswers()
+    answers.put("one", prepared(block, depends=("a",)))
+    answers.clear()
+    answers.forget(["a"])
+    assert (len(answers), answers.octets, answers.get("one")) == (0, 0, None)

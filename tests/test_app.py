@@ -1,0 +1,292 @@
+"""One process of a server: one Corefile at work, and another in its place without a gap."""
+
+import asyncio
+import gc
+import re
+import socket
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from random import Random
+
+import dns.asyncquery
+import dns.message
+import dns.rcode
+import pytest
+
+from kdns import app as app_module
+from kdns.admin.http import AdminError
+from kdns.admin.probe import says_ok
+from kdns.app import App, NotReadyError
+from kdns.cluster.objects import Resource
+from kdns.cluster.state import Cluster
+from kdns.corefile.errors import CorefileError
+from kdns.plan import Plan, make_plan
+from kdns.plugins.kubernetes import KubernetesHandler
+from kdns.plugins.parts import NOTHING_ASKED
+from kdns.sockets import open_sockets
+from kdns.workers import ToldSources
+
+PLACE = ("127.0.0.1", 0)
+WHOAMI = ". {\n bind 127.0.0.1\n whoami\n prometheus 127.0.0.1:0\n}\n"
+ELSEWHERE = WHOAMI.replace(". {", "elsewhere {")
+MORE = ". {\n bind 127.0.0.2\n whoami\n}\n"
+CLUSTER = ". {\n bind 127.0.0.1\n kubernetes cluster.local\n}\n"
+OTHER_CLUSTER = ". {\n bind 127.0.0.1\n kubernetes cluster.local {\n  labels app\n }\n}\n"
+
+
+class Numbered(ToldSources):
+    """Clusters that nobody tells anything, in the order in which they are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: dict[object, Cluster] = {}
+        self.kept: list[Cluster] = []
+
+    def cluster(self, settings: object) -> Cluster:
+        return self.known.setdefault(settings, Cluster(lambda: 1.0, lambda _: None))
+
+    async def keep(self, clusters: object) -> None:
+        assert isinstance(clusters, list)
+        self.kept = clusters
+
+
+def planned(text: str) -> Plan:
+    return make_plan(text, "Corefile", environ={}, port=0)
+
+
+class Running:
+    """An App, and what changes it."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def change(self, text: str) -> None:
+        plan = planned(text)
+        new = [place for place in plan.listeners() if place not in self.app.places]
+        assert self.app.sockets is not None
+        await self.app.change(plan, open_sockets(new, ours=[self.app.sockets]))
+
+    async def rcode(self, qname: str = "a.example", *, number: int = 0) -> int:
+        """What it says at the address of that number."""
+        query = dns.message.make_query(qname, "A")
+        host, port = self.app.addresses[number]
+        reply = await dns.asyncquery.udp(query, host or "127.0.0.1", port=port, timeout=10)
+        return reply.rcode()
+
+    async def scrape(self) -> str:
+        page = await self.app.metrics(NOTHING_ASKED, runtime=False)
+        return page.body.decode()
+
+
+@asynccontextmanager
+async def running(text: str, sources: ToldSources | None = None) -> AsyncIterator[Running]:
+    plan = planned(text)
+    (sockets,) = open_sockets(plan.listeners())
+    app = App(plan, sources or Numbered(), Random(1), sockets)
+    await app.start()
+    try:
+        yield Running(app)
+    finally:
+        await app.stop(linger=False)
+
+
+@pytest.fixture(autouse=True)
+def untouched_collector() -> Iterator[None]:
+    """The collector of cycles is the process's: what is changed of it is put back."""
+    threshold = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*threshold)
+
+
+async def turns(count: int = 10) -> None:
+    """Let the loop do what is due."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def know(cluster: Cluster) -> None:
+    for resource in Resource:
+        cluster.assume(resource)
+
+
+# What takes over.
+
+
+async def test_another_corefile_answers_from_one_step_on() -> None:
+    async with running(WHOAMI) as server:
+        assert await server.rcode() == dns.rcode.NOERROR
+        await server.change(ELSEWHERE)
+        assert await server.rcode() == dns.rcode.REFUSED
+
+
+async def test_an_address_that_stays_keeps_its_sockets() -> None:
+    async with running(WHOAMI) as server:
+        assert server.app.sockets is not None
+        before = [sock.fileno() for sock in server.app.sockets.at(PLACE)]
+        await server.change(ELSEWHERE)
+        assert [sock.fileno() for sock in server.app.sockets.at(PLACE)] == before
+
+
+async def test_an_address_that_is_new_is_answered_on() -> None:
+    async with running(WHOAMI) as server:
+        await server.change(WHOAMI + MORE)
+        assert await server.rcode(number=1) == dns.rcode.NOERROR
+
+
+async def test_an_address_that_is_gone_is_closed() -> None:
+    async with running(WHOAMI + MORE) as server:
+        gone = server.app.addresses[1][1]
+        await server.change(WHOAMI)
+        await turns()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", gone))
+
+
+async def test_every_address_becomes_one_address() -> None:
+    (free,) = open_sockets([("", 0)])
+    unused_port = free.ports()["", 0]
+    free.close()
+    everywhere = f".:{unused_port} {{\n whoami\n}}\n"
+    async with running(everywhere) as server:
+        await server.change(f".:{unused_port} {{\n bind 127.0.0.1\n whoami\n}}\n")
+        assert await server.rcode() == dns.rcode.NOERROR
+
+
+async def test_routes_of_the_new_corefile_are_served_and_no_others() -> None:
+    async with running(WHOAMI) as server:
+        before = server.app.admin.ports
+        await server.change(ELSEWHERE.replace("prometheus 127.0.0.1:0", "health 127.0.0.1:0"))
+        assert server.app.admin.ports == before
+        port = before["127.0.0.1:0"]
+        assert await says_ok("127.0.0.1:0", port, "/health", 10)
+        assert not await says_ok("127.0.0.1:0", port, "/metrics", 10)
+
+
+# What keeps the present one.
+
+
+async def test_what_cannot_be_built_leaves_all_as_it_was() -> None:
+    async with running(WHOAMI) as server:
+        with pytest.raises(CorefileError, match=r"^Corefile:8: "):
+            await server.change(WHOAMI + MORE.replace("whoami", "forward . /nowhere/resolv.conf"))
+        assert await server.rcode() == dns.rcode.NOERROR
+        assert server.app.places == [PLACE]
+
+
+async def test_a_port_in_use_leaves_all_as_it_was() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with running(WHOAMI) as server:
+            with pytest.raises(AdminError, match="address already in use"):
+                await server.change(WHOAMI + MORE.replace("whoami", f"health 127.0.0.1:{port}"))
+            assert await server.rcode() == dns.rcode.NOERROR
+            assert server.app.sockets is not None
+            assert server.app.sockets.places() == [PLACE]
+
+
+async def test_what_is_not_ready_in_time_leaves_all_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(app_module, "READY_WITHIN", 0.0)
+    sources = Numbered()
+    async with running(CLUSTER, sources) as server:
+        (cluster,) = server.app.running.clusters
+        know(cluster)
+        with pytest.raises(NotReadyError, match="not ready in 0 s: kubernetes"):
+            await server.change(OTHER_CLUSTER)
+        assert sources.kept == [cluster]
+        assert server.app.running.clusters == [cluster]
+        assert len(cluster.listeners) == 2
+
+
+# States of clusters.
+
+
+async def test_a_cluster_of_the_same_settings_is_the_same_state() -> None:
+    sources = Numbered()
+    async with running(CLUSTER, sources) as server:
+        before = server.app.running.clusters
+        know(before[0])
+        await server.change(CLUSTER.replace("cluster.local", "cluster.local {\n ttl 9\n }"))
+        assert server.app.running.clusters == before == sources.kept
+
+
+async def test_another_cluster_is_waited_for_until_it_is_known() -> None:
+    sources = Numbered()
+    async with running(CLUSTER, sources) as server:
+        (before,) = server.app.running.clusters
+        know(before)
+        changing = asyncio.create_task(server.change(OTHER_CLUSTER))
+        await turns()
+        assert server.app.running.clusters == [before]
+        (other,) = set(sources.known.values()) - {before}
+        know(other)
+        await changing
+        assert server.app.running.clusters == [other] == sources.kept
+
+
+async def test_who_waits_for_a_cluster_need_not_wait_for_another_to_change() -> None:
+    """Else a Corefile with a wrong address could never be mended."""
+    async with running(CLUSTER) as server:
+        (before,) = server.app.running.clusters
+        await server.change(OTHER_CLUSTER)
+        assert server.app.running.clusters != [before]
+
+
+async def test_what_ran_before_goes_and_the_collector_need_not_look_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(app_module, "RETIRE", 0.0)
+    async with running(CLUSTER) as server:
+        (cluster,) = server.app.running.clusters
+        know(cluster)
+        await server.rcode("a.b.svc.cluster.local")
+        handler = weakref.ref(server.app.running.blocks[0].handler)
+        assert isinstance(handler(), KubernetesHandler)
+        gc.disable()
+        try:
+            await server.change(CLUSTER)
+            await turns()
+            assert handler() is None
+        finally:
+            gc.enable()
+        assert len(cluster.listeners) == 2
+
+
+# What is counted.
+
+
+@pytest.mark.parametrize("retire", [0.0, 60.0])
+async def test_totals_do_not_fall(monkeypatch: pytest.MonkeyPatch, retire: float) -> None:
+    monkeypatch.setattr(app_module, "RETIRE", retire)
+    async with running(WHOAMI) as server:
+        for _ in range(3):
+            await server.rcode()
+        await server.change(ELSEWHERE)
+        await turns()
+        for _ in range(2):
+            await server.rcode("b.elsewhere")
+        text = await server.scrape()
+    zones = re.findall(r'^coredns_dns_requests_total{.*zone="(.*)"} (.*)$', text, re.MULTILINE)
+    assert sorted(zones) == [(".", "3.0"), ("elsewhere.", "2.0")]
+
+
+async def test_counters_go_on_where_the_labels_are_the_same() -> None:
+    async with running(WHOAMI) as server:
+        await server.rcode()
+        await server.change(WHOAMI)
+        await server.rcode()
+        text = await server.scrape()
+    assert re.findall(r"^coredns_dns_requests_total{.*} (.*)$", text, re.MULTILINE) == ["2.0"]
+
+
+# The end.
+
+
+async def test_a_server_that_lingers_answers_but_is_not_ready() -> None:
+    async with running(WHOAMI) as server:
+        await server.app.linger(lameduck=True)
+        assert server.app.stopping
+        assert await server.rcode() == dns.rcode.NOERROR
