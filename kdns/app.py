@@ -21,8 +21,10 @@ from kdns.admin.http import AdminServer
 from kdns.admin.metrics import metrics_page
 from kdns.admin.probe import says_ok
 from kdns.cluster.state import Cluster
+from kdns.counts import EndpointCounts
 from kdns.endpoint import Endpoint
 from kdns.generation import Generation
+from kdns.net.files import for_clients, raise_limit
 from kdns.net.upstreams import SharedUpstreams
 from kdns.plan import Plan
 from kdns.plugins.block import Block, Counters
@@ -137,8 +139,7 @@ class App:
         self._tasks: set[asyncio.Task[None]] = set()
         self._past = Totals()
         self._sum = Totals()
-        self._drops = self._unserved = self._outside = self._greedy = 0
-        """What was counted at endpoints that are closed."""
+        self._counts = EndpointCounts(self._open)
         self._pages = {
             runtime: metrics_page(self._shown_blocks, self._shown_samples, runtime=runtime)
             for runtime in (False, True)
@@ -399,12 +400,9 @@ class App:
         await self.admin.close()
 
     async def _close_endpoint(self, place: Place, endpoint: Endpoint) -> None:
-        self._drops += endpoint.kernel_drops()
+        dropped = endpoint.kernel_drops()
         await endpoint.close(DRAIN)
-        outside, greedy = endpoint.turned_away()
-        self._outside += outside
-        self._greedy += greedy
-        self._unserved += endpoint.dispatcher.unserved
+        self._counts.keep(endpoint, dropped)
         self._past = past((self._past, endpoint.totals()))
         if self.sockets is not None:
             self.sockets.close([place])
@@ -452,45 +450,7 @@ class App:
         watch_process(self.meters, whole=self.serves_admin)
         self._watch_connections()
         if self.sockets is not None:
-            self._watch_endpoints()
-
-    def _watch_endpoints(self) -> None:
-        self.meters.watch(
-            "counter",
-            "kdns_udp_receive_drops",
-            "Queries that the kernel dropped because the socket's buffer was full.",
-            (),
-            lambda: [((), self._drops + sum(e.kernel_drops() for e in self._open()))],
-        )
-        self.meters.watch(
-            "counter",
-            "kdns_unserved_queries",
-            "Messages that no block was asked about: unreadable ones, and names of no zone.",
-            (),
-            lambda: [((), self._unserved + sum(e.dispatcher.unserved for e in self._open()))],
-        )
-
-        self.meters.watch(
-            "counter",
-            "kdns_dropped",
-            "Queries that got no answer because there was too much to do, by what they were.",
-            ("reason",),
-            self._turned_away,
-        )
-        self.meters.watch(
-            "gauge",
-            "kdns_shedding",
-            "Sockets that turn new outside names away, since not all can be answered.",
-            (),
-            lambda: [((), sum(endpoint.shedding() for endpoint in self._open()))],
-        )
-
-    def _turned_away(self) -> Iterable[tuple[Labels, float]]:
-        now = [endpoint.turned_away() for endpoint in self._open()]
-        return [
-            (("outside",), self._outside + sum(outside for outside, _ in now)),
-            (("greedy",), self._greedy + sum(greedy for _, greedy in now)),
-        ]
+            self._counts.watch(self.meters)
 
     def _watch_connections(self) -> None:
         """CoreDNS's counts of how often a question to an upstream finds a connection open."""
@@ -539,9 +499,12 @@ class App:
         gc.set_threshold(*COLLECT)
 
     def _widen(self) -> None:
+        """Have room for what the cluster has, and no more connections than there are files for."""
+        connections = for_clients(raise_limit(), len(self._endpoints))
         names = sum(len(cluster.services) for cluster in self.running.clusters)
         for endpoint in self._endpoints.values():
             endpoint.dispatcher.widen(names)
+            endpoint.bound(connections)
 
 
 def _with_counters(block: Block, counters: list[Counters]) -> Block:

@@ -8,9 +8,9 @@ import socket
 import time
 
 from kdns.net import batch
-from kdns.net.tcp import TcpListener
+from kdns.net.tcp import IDLE, MAX_CONNECTIONS, TcpListener
 from kdns.net.udp import UdpListener
-from kdns.plugins.block import Block
+from kdns.plugins.block import Block, Timeouts
 from kdns.plugins.dispatch import Dispatcher, FamilyFront
 from kdns.plugins.hot import Table
 from kdns.plugins.peer import Proto
@@ -45,6 +45,15 @@ class Endpoint:
         self.dispatcher.nobody.counted = any(block.counted for block in blocks)
         for udp in self._batched():
             udp.admission.ours(self.dispatcher.own_zones())
+        said = next((block.timeouts for block in blocks if block.timeouts is not None), Timeouts())
+        for tcp in self._tcp:
+            tcp.idle = said.idle or IDLE
+            tcp.read, tcp.write, tcp.questions = said.read, said.write, said.questions
+
+    def bound(self, connections: int) -> None:
+        """Have at most so many connections."""
+        for tcp in self._tcp:
+            tcp.limit = min(connections, MAX_CONNECTIONS)
 
     async def start(self) -> None:
         """Answer what has come in, and what comes. Twice is harmless."""
@@ -75,6 +84,14 @@ class Endpoint:
         for table in self.dispatcher.tables:
             table.count()
         return totals([self.dispatcher.nobody], [])
+
+    def connections(self) -> int:
+        """How many are open."""
+        return sum(tcp.connections for tcp in self._tcp)
+
+    def closed_connections(self) -> tuple[int, int]:
+        """Connections that were closed to make room for others, and for what they held."""
+        return sum(tcp.evicted for tcp in self._tcp), sum(tcp.expelled for tcp in self._tcp)
 
     def kernel_drops(self) -> int:
         """Datagrams that the kernel dropped because a socket's queue was full."""

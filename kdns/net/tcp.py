@@ -6,13 +6,23 @@ The life of a connection (RFC 7766):
       ^                            |                                   come, one write per read
       +---- reading is paused -----+---- or while the client does not take its replies
 
-A connection ends when the client has ended it and has its replies; when nothing happened on it for
-`idle` seconds; at once when it sends what cannot be DNS; and, idle, when its place is needed.
+A connection ends when the client has ended it and has its replies; when for `idle` seconds no whole
+question came and no reply went; at once when it sends what cannot be DNS; and, idle, when its place
+is needed. So octets that never make a question keep nothing open.
+
+What all connections hold together is bounded, and who holds more than most pays for it:
+
+    connections            one more takes the place of the one idle longest; above CROWDED, each
+                           new one has two go that were idle for HURRIED seconds (RFC 9210, 4.4)
+    unfinished questions   MAX_HELD octets, beyond which a long one ends its connection
+    replies not taken      MAX_STUCK connections, the one stuck longest goes, and MAX_UNTAKEN octets
 """
 
 import asyncio
 import socket
 from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import islice
 from typing import Final, cast
 
 from kdns.net.address import numeric_host
@@ -22,6 +32,9 @@ from kdns.plugins.peer import Answerer, Peer
 from kdns.plugins.pending import Pending
 from kdns.wire.framing import MAX_MESSAGE, Splitter, frame
 
+IDLE: Final = 10.0
+MAX_CONNECTIONS: Final = 13_334
+"""So many that 10,000 are not crowded yet."""
 _HEADER: Final = 12
 _BACKLOG: Final = 1024
 _TURN: Final = 128
@@ -30,6 +43,16 @@ _WRITE: Final = 65_536
 """Octets of replies collected before they are written."""
 _PATIENCE: Final = 30.0
 """Seconds without any progress after which even unanswered questions keep nothing open."""
+CROWDED: Final = 0.75
+"""Of the connections that there may be."""
+HURRIED: Final = 1.0
+MAX_HELD: Final = 16 << 20
+LONG: Final = 4096
+"""Octets of a question that nobody needs more of; see udp's inbox."""
+MAX_STUCK: Final = 64
+MAX_UNTAKEN: Final = 1 << 20
+_LOOKED_AT: Final = 64
+"""Connections that are looked at to find one that is idle."""
 
 
 class TcpListener:
@@ -37,10 +60,13 @@ class TcpListener:
 
     `idle` is in seconds since a connection's last message, either way (RFC 7766, 6.2.3).
     `connections` bounds how many are open: one more takes the place of the one idle longest.
-    `pipeline` bounds the unanswered questions of one connection.
+    `pipeline` bounds the unanswered questions of one connection, and `questions` those of its whole
+    life, 0 for any number. `read` and `write`, in seconds, are in place of `idle` for a question to
+    be whole, and for replies to be taken.
 
     `received` and `sent` count messages; `dropped` counts replies that nobody was there for, or
-    that were too long; `accepted` and `evicted` count connections.
+    that were too long; `accepted` and `evicted` count connections; `evicted` are those that made
+    room for others, and `expelled` those that held too much.
     """
 
     def __init__(
@@ -48,8 +74,8 @@ class TcpListener:
         sock: socket.socket,
         answer: Answerer,
         *,
-        idle: float = 10.0,
-        connections: int = 10_000,
+        idle: float = IDLE,
+        connections: int = MAX_CONNECTIONS,
         pipeline: int = 128,
         clock: Clock | None = None,
     ) -> None:
@@ -58,7 +84,13 @@ class TcpListener:
         self.asking = Asking(answer)
         self.idle = idle
         self.pipeline = pipeline
-        self._limit = connections
+        self.read: float | None = None
+        self.write: float | None = None
+        self.questions = 0
+        self.limit = connections
+        self.held = 0
+        """Octets of questions that are not whole."""
+        self._stuck: OrderedDict[Connection, None] = OrderedDict()
         self._sock = sock
         self._server: asyncio.Server | None = None
         # In the order of their last activity, the one idle longest first.
@@ -70,6 +102,7 @@ class TcpListener:
         self.dropped = 0
         self.accepted = 0
         self.evicted = 0
+        self.expelled = 0
 
     @property
     def failures(self) -> int:
@@ -110,9 +143,11 @@ class TcpListener:
         self.accepted += 1
         if self._closing:
             connection.abort()
-        elif len(self._open) >= self._limit:
+        elif len(self._open) >= self.limit:
             self.evicted += 1
             self._least_needed(connection).abort()
+        elif len(self._open) > self.limit * CROWDED:
+            self._hurry()
         self._open[connection] = None
 
     def active(self, connection: "Connection") -> None:
@@ -123,12 +158,39 @@ class TcpListener:
     def lost(self, connection: "Connection") -> None:
         """For Connection: it is gone."""
         self._open.pop(connection, None)
+        self._stuck.pop(connection, None)
         if self._closing and not self._open:
             self._emptied.set()
 
+    def stuck(self, connection: "Connection", *, now: bool) -> None:
+        """For Connection: its client does not take its replies, or takes them again."""
+        if not now:
+            self._stuck.pop(connection, None)
+            return
+        self._stuck[connection] = None
+        if len(self._stuck) > MAX_STUCK:
+            self.expel(next(iter(self._stuck)))
+
+    def expel(self, connection: "Connection") -> None:
+        """For Connection: end one that holds too much."""
+        self.expelled += 1
+        self._stuck.pop(connection, None)
+        connection.abort()
+
     def _least_needed(self, newcomer: "Connection") -> "Connection":
-        idle = (c for c in self._open if not c.unanswered and not c.ending)
-        return next(idle, newcomer)
+        return next(self._idle(), newcomer)
+
+    def _idle(self) -> Iterator["Connection"]:
+        """Some that wait for nothing, the one idle longest first."""
+        oldest = islice(self._open, _LOOKED_AT)
+        return (c for c in oldest if not c.unanswered and not c.ending)
+
+    def _hurry(self) -> None:
+        """RFC 7766, section 6.2.3: who is short of resources may close idle ones sooner."""
+        before = self.clock.time() - HURRIED
+        for connection in [c for c in islice(self._idle(), 2) if c.last <= before]:
+            self.evicted += 1
+            connection.abort()
 
     def _stop_accepting(self) -> None:
         self._closing = True
@@ -151,11 +213,13 @@ class Connection(asyncio.Protocol):
         self._full = False  # the client does not take its replies
         self._paused = False
         self._finished = False  # nothing more is read: the client or we have ended it
-        self._last = listener.clock.time()
+        self.last = listener.clock.time()
         self._timer: Timer | None = None
         self._loop = asyncio.get_running_loop()
         self._peer = Peer("", 0, "tcp", "")
         self._transport: asyncio.Transport | None = None
+        self._held = 0
+        self._asked = 0
         self.ending = False
         self.unanswered = 0
 
@@ -166,14 +230,15 @@ class Connection(asyncio.Protocol):
         host, port = (transport.get_extra_info("peername") or ("", 0))[:2]
         local = (transport.get_extra_info("sockname") or ("",))[0]
         self._peer = Peer(numeric_host(host), port, "tcp", numeric_host(local))
-        self._timer = self._listener.clock.call_later(self._listener.idle, self._on_timer)
-        self._listener.opened(self)
+        listener = self._listener
+        first = min(listener.idle, listener.read or listener.idle)
+        self._timer = listener.clock.call_later(first, self._on_timer)
+        listener.opened(self)
 
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""
         if self._finished:
             return
-        self._active()
         self._splitter.feed(data)
         self._ask()
 
@@ -187,10 +252,12 @@ class Connection(asyncio.Protocol):
         """Part of asyncio.Protocol."""
         self._full = True
         self._regulate()
+        self._listener.stuck(self, now=True)
 
     def resume_writing(self) -> None:
         """Part of asyncio.Protocol."""
         self._full = False
+        self._listener.stuck(self, now=False)
         self._active()
         self._ask()
 
@@ -200,6 +267,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()
+        self._hold(0)
         self._listener.lost(self)
 
     def finish(self) -> None:
@@ -228,12 +296,26 @@ class Connection(asyncio.Protocol):
         if not left and self._may_ask and self._splitter.ready and not self._turn_over:
             self._turn_over = True
             self._loop.call_soon(self._next_turn)
+        self._hold(len(self._splitter))
         self._regulate()
         self._end_if_done()
 
+    def _hold(self, octets: int) -> None:
+        """Account for what is not asked yet; who sends long questions goes when all is full."""
+        listener = self._listener
+        listener.held += octets - self._held
+        self._held = octets
+        if octets > LONG and listener.held > MAX_HELD and not self.ending:
+            listener.expel(self)
+
     @property
     def _may_ask(self) -> bool:
-        return not (self.ending or self._full or self.unanswered >= self._listener.pipeline)
+        busy = self._full or self.unanswered >= self._listener.pipeline
+        return not (self.ending or self._spent or busy)
+
+    @property
+    def _spent(self) -> bool:
+        return 0 < self._listener.questions <= self._asked
 
     def _next_turn(self) -> None:
         self._turn_over = False
@@ -244,8 +326,13 @@ class Connection(asyncio.Protocol):
             # Not even an ID to reply to; and who frames wrongly once is out of step for good.
             self.abort()
             return
-        self._listener.received += 1
-        reply = self._listener.asking(message, self._peer)
+        listener = self._listener
+        listener.received += 1
+        self._asked += 1
+        if self._spent:
+            self._finished = True
+        self._active()
+        reply = listener.asking(message, self._peer)
         if isinstance(reply, Pending):
             self.unanswered += 1
             reply.when_done(self._replied)
@@ -274,7 +361,10 @@ class Connection(asyncio.Protocol):
     def _flush(self) -> None:
         if self._outbox and self._transport is not None and not self.ending:
             self._transport.write(b"".join(self._outbox))
-            self._active()
+            if not self._full:
+                self._active()
+            elif self._transport.get_write_buffer_size() > MAX_UNTAKEN:
+                self._listener.expel(self)
         self._outbox.clear()
         self._outbox_size = 0
 
@@ -290,7 +380,8 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _end_if_done(self) -> None:
-        if self._finished and not self.ending and not self.unanswered and not self._splitter.ready:
+        more = self._splitter.ready and not self._spent
+        if self._finished and not self.ending and not self.unanswered and not more:
             self._end()
 
     def _end(self) -> None:
@@ -299,18 +390,29 @@ class Connection(asyncio.Protocol):
             self._transport.close()  # after what was written has gone
 
     def _active(self) -> None:
-        self._last = self._listener.clock.time()
+        self.last = self._listener.clock.time()
         self._listener.active(self)
 
     def _on_timer(self) -> None:
         clock, transport = self._listener.clock, self._transport
         if transport is None:
             return
-        allowed = max(_PATIENCE, self._listener.idle) if self.unanswered else self._listener.idle
-        left = self._last + allowed - clock.time()
+        listener = self._listener
+        left = self.last + self._allowed() - clock.time()
         if left > 0:
-            self._timer = clock.call_later(min(left, self._listener.idle), self._on_timer)
+            often = min(listener.idle, listener.read or left, listener.write or left)
+            self._timer = clock.call_later(min(left, often), self._on_timer)
         elif self.unanswered or transport.get_write_buffer_size():
             self.abort()
         else:
             self._end()
+
+    def _allowed(self) -> float:
+        """Seconds that this connection may go on without progress."""
+        listener = self._listener
+        if self._full:
+            return listener.write or listener.idle
+        if self.unanswered:
+            return max(_PATIENCE, listener.idle)
+        begun = self._held > 0 or not self._asked
+        return listener.read or listener.idle if begun else listener.idle

@@ -102,6 +102,19 @@ Observer = Callable[[Request, Reply, int, float], object]
 """Told of every reply: the request, the reply, its octets, and the seconds that it took."""
 
 
+@dataclass(slots=True, frozen=True)
+class Timeouts:
+    """What the timeouts directive says of connections: seconds, None for the default.
+
+    questions: of one connection; 0 for any number.
+    """
+
+    read: float | None = None
+    write: float | None = None
+    idle: float | None = None
+    questions: int = 0
+
+
 @dataclass(slots=True)
 class Block:
     """A server block, built. Directives fill it in while they are built.
@@ -118,6 +131,7 @@ class Block:
     """Whether a name, absolute and lower-case, is one that a directive of this block forwards."""
     own_zones: list[bytes] = field(default_factory=list)
     """Zones whose names are answered from here, as on the wire: they go first under pressure."""
+    timeouts: Timeouts | None = None
     serves_chaos: bool = False
     udp_limit: int = MAX_UDP_SIZE
     udp_size: int = OUR_UDP_SIZE

@@ -31,6 +31,7 @@ from kdns.plugins import (
     prometheus,
     ready,
     reload,
+    timeouts,
     whoami,
 )
 from kdns.plugins.configured import Configured, Plugin
@@ -38,6 +39,7 @@ from kdns.plugins.configured import Configured, Plugin
 ENTRY_POINTS = "kdns.plugins"
 
 BUILT_IN = (
+    Plugin("timeouts", timeouts.parse),
     Plugin("multisocket", multisocket.parse),
     Plugin("reload", reload.parse),
     Plugin("nsid", nsid.parse),
@@ -77,7 +79,6 @@ OF_COREDNS = [
     "https",
     "https3",
     "tls",
-    "timeouts",
     "trace",
     "pprof",
     "shed",
