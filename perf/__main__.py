@@ -1,6 +1,6 @@
 """`python -m perf`: what kdns costs, beside its peers.
 
-python -m perf                    everything, in an hour or two
+python -m perf                    everything, in about forty minutes
 python -m perf --quick            the commonest questions, in a few minutes
 python -m perf compare OLD NEW    two records, by ratios to a peer; status 1 if kdns became worse
 python -m perf overload           kdns on part of a core, asked for more than it can answer
@@ -57,6 +57,8 @@ def settings_of(args: argparse.Namespace) -> Settings:
         made = dataclasses.replace(made, subjects=tuple(args.subject))
     if args.transport:
         made = dataclasses.replace(made, transports=(cast("Transport", args.transport),))
+    if args.workload or args.subject or args.transport:
+        made = dataclasses.replace(made, focused=False)
     if args.rate is not None:
         made = dataclasses.replace(made, rate=args.rate, sweep=())
     given = {n: getattr(args, n) for n in ("seconds", "repeat", "seed", "cpu_share")}
@@ -71,7 +73,7 @@ def _measure(args: argparse.Namespace, console: Console) -> int:
     status = 0
     with tempfile.TemporaryDirectory(prefix="kdns-perf-") as folder:
         with View(console) as view:
-            session = Session(settings, subjects, view, Path(folder))
+            session = Session(settings, subjects, view, Path(folder), args.flame)
             try:
                 session.run()
             except KeyboardInterrupt:
@@ -130,6 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record there")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report there")
+    parser.add_argument(
+        "--flame", type=Path, metavar="DIR", help="draw flame graphs of kdns there; it costs time"
+    )
     commands = parser.add_subparsers(dest="command", title="commands", metavar="")
     comparing = commands.add_parser("compare", help="judge a record by an older one")
     comparing.add_argument("old", type=Path)

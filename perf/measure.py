@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -33,17 +34,25 @@ class Machine:
     python: str
 
 
-def cpu_of(pids: Sequence[int], proc: Path = _PROC) -> tuple[float, float]:
-    """Seconds of CPU that these processes and all under them have used: user mode, kernel.
+class Spent(NamedTuple):
+    """Seconds of CPU. user and system come in clock ticks; ran is exact, 0 where it is not told."""
+
+    user: float
+    system: float
+    ran: float = 0.0
+
+
+def cpu_of(pids: Sequence[int], proc: Path = _PROC) -> Spent:
+    """The CPU that these processes and all under them have used.
 
     A clock tick is usually 10 ms, and an end nobody waited for yet is counted only until it is
     waited for. Raises ProcessLookupError when one of `pids` does not exist.
     """
-    stats = _family(pids, proc).values()
+    family = _family(pids, proc)
     tick = 1 / os.sysconf("SC_CLK_TCK")
-    user = sum(stat.user_ticks for stat in stats)
-    system = sum(stat.system_ticks for stat in stats)
-    return user * tick, system * tick
+    user = sum(stat.user_ticks for stat in family.values())
+    system = sum(stat.system_ticks for stat in family.values())
+    return Spent(user * tick, system * tick, sum(_ran(proc / str(pid)) for pid in family))
 
 
 def memory_of(pids: Sequence[int], proc: Path = _PROC) -> tuple[int, int]:
@@ -62,13 +71,22 @@ def memory_of(pids: Sequence[int], proc: Path = _PROC) -> tuple[int, int]:
     return now, peak
 
 
-def per_query(before: tuple[float, float], after: tuple[float, float], queries: int) -> Cpu:
-    """The CPU time per query between two readings of `cpu_of`. Raises ValueError for no queries."""
+def per_query(before: Spent, after: Spent, queries: int) -> Cpu:
+    """The CPU time per query between two readings of `cpu_of`. Raises ValueError for no queries.
+
+    The sum is the scheduler's, to the nanosecond; ticks only say how it is shared out. Where the
+    scheduler says less than they do, a thread has ended and took what it knew along: then they
+    count.
+    """
     if queries < 1:
         raise ValueError(f"CPU time per query of {queries} queries; expected 1 at least")
-    user = (after[0] - before[0]) * 1e6 / queries
-    system = (after[1] - before[1]) * 1e6 / queries
-    return Cpu(user, system, user + system)
+    user, system = after.user - before.user, after.system - before.system
+    ticked, ran = user + system, after.ran - before.ran
+    # Each of the two may be a tick too large.
+    total = ran if ran >= ticked - 2 / os.sysconf("SC_CLK_TCK") and ran > 0 else ticked
+    each = total * 1e6 / queries
+    share = user / ticked if ticked else 1.0
+    return Cpu(each * share, each * (1 - share), each)
 
 
 def machine(proc: Path = _PROC) -> Machine:
@@ -109,6 +127,15 @@ def parse_model(text: str) -> str | None:
         if name.strip() == "model name" and value.strip():
             return value.strip()
     return None
+
+
+def _ran(folder: Path) -> float:
+    """Seconds that the living threads of a process have been on a CPU."""
+    total = 0
+    for thread in (folder / "task").glob("*/schedstat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            total += int(thread.read_text().split()[0])
+    return total / 1e9
 
 
 def _family(pids: Sequence[int], proc: Path) -> dict[int, Stat]:

@@ -89,12 +89,16 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """All that one run measured: the load's view, and the server's CPU and memory (KiB)."""
+    """All that one run measured: the load's view, and the server's CPU and memory (KiB).
+
+    counted: the queries of the run by the server's own metrics; None where it has none.
+    """
 
     load: LoadResult
     cpu: Cpu
     rss_kib: int
     peak_rss_kib: int
+    counted: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ It names the machine by what it is, never by name or address, and holds no path.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from perf.dnsperf import Second
 from perf.measure import Machine
 from perf.model import Figures, Mode, Transport
 from perf.plan import Settings
@@ -55,7 +56,7 @@ class Record:
     """A whole session.
 
     made: the day, as YYYY-MM-DD. placement: which core had what. versions: of each subject, in its
-    own words.
+    own words. second: what dnsperf saw.
     """
 
     made: str
@@ -65,6 +66,7 @@ class Record:
     settings: Settings
     runs: list[Run]
     skipped: list[Skipped]
+    second: list[Second] = field(default_factory=list)
 
     def of(self, key: Key, subject: str) -> list[Run]:
         """The repetitions of one key by one subject, in their order."""

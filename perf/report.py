@@ -24,6 +24,7 @@ from perf.metrics import (
 )
 from perf.plan import SWEPT
 from perf.record import Key, Record
+from perf.stats import summary
 from perf.svg import Line, Point, Strip, lines, strips
 from perf.workloads import SPECS
 
@@ -79,7 +80,8 @@ _HINTS = (
     "<b>echo</b> answers without understanding: what the sockets cost on this machine.",
     (
         "<b>lost</b>: no answer within a second. <b>wrong</b>: another answer than the cluster's "
-        "objects call for."
+        "objects call for. <b>not counted</b>: by how many the server's own metrics, kernel drops "
+        "included, differ from what it was asked."
     ),
     (
         "A time says as much about the machine as about a server; a ratio to a peer in the same "
@@ -92,7 +94,7 @@ def render(record: Record) -> str:
     """The page. It holds every figure of the record, as medians of the rounds and their spread."""
     body = "".join(
         part
-        for section in (_head, _glance, _cpu, _latency, _tables, _left_out, _reading)
+        for section in (_head, _glance, _cpu, _latency, _second, _tables, _left_out, _reading)
         for part in section(record)
     )
     return (
@@ -192,6 +194,29 @@ def _latency_line(record: Record, keys: list[Key], subject: str, metric: Metric)
     return Line(subject, PALETTE.get(subject, _INK), points)
 
 
+def _second(record: Record) -> Iterator[str]:
+    if not record.second:
+        return
+    yield "<h2>A second opinion</h2><p>The same questions by dnsperf, as fast as they are "
+    yield "answered: medians of the server's CPU time per answer in µs, and of answers per second. "
+    yield "It checks no answer, and tells no percentiles.</p>"
+    yield '<div class="scroll"><table><thead><tr><th></th>'
+    yield "".join(f"<th>{escape(subject)}</th>" for subject in record.subjects)
+    yield "</tr></thead><tbody>"
+    for workload in dict.fromkeys(one.workload for one in record.second):
+        yield f"<tr><td>{escape(workload)}/udp</td>"
+        for subject in record.subjects:
+            of = [o for o in record.second if (o.workload, o.subject) == (workload, subject)]
+            own = ' class="own"' if subject == "kdns" else ""
+            if not of:
+                yield f"<td{own}>–</td>"
+                continue
+            cpu, qps = summary([o.cpu_us for o in of]), summary([o.qps for o in of])
+            yield f"<td{own}>{cpu.median:.2f}<small>{qps.median:,.0f} q/s</small></td>"
+        yield "</tr>"
+    yield "</tbody></table></div>"
+
+
 def _tables(record: Record) -> Iterator[str]:
     yield '<h2 class="page">Every figure</h2>'
     yield "<p>Medians of the rounds; in small their spread (the median distance from the "
@@ -207,7 +232,7 @@ def _table(record: Record, key: Key) -> Iterator[str]:
     yield '<div class="scroll"><table><thead><tr>'
     yield f"<th>{escape(str(key))}</th>"
     yield "".join(f"<th>{m.name}<br/>{m.unit}</th>" for m in METRICS)
-    yield "<th>lost</th><th>wrong</th></tr></thead><tbody>"
+    yield "<th>lost</th><th>wrong</th><th>not counted</th></tr></thead><tbody>"
     for subject in record.subjects:
         if record.of(key, subject):
             own = ' class="own"' if subject == "kdns" else ""
@@ -237,7 +262,12 @@ def _troubles(record: Record, key: Key, subject: str) -> str:
     marks = [' class="bad"' if n and subject != "echo" else "" for n in (lost, wrong)]
     share = f"<small>{lost / sent:.2%}</small>" if lost else ""
     said = "n/a" if subject == "echo" else f"{wrong:,}"
-    return f"<td{marks[0]}>{lost:,}{share}</td><td{marks[1]}>{said}</td>"
+    missed = [
+        abs(f.counted - f.load.sent) for f in (r.figures for r in runs) if f.counted is not None
+    ]
+    mark = ' class="bad"' if sum(missed) else ""
+    counted = f"<td{mark}>{sum(missed):,}</td>" if missed else "<td>n/a</td>"
+    return f"<td{marks[0]}>{lost:,}{share}</td><td{marks[1]}>{said}</td>{counted}"
 
 
 def _against(record: Record, key: Key, subject: str, metric: Metric) -> str:

@@ -20,10 +20,13 @@ from typing import Final, Protocol
 
 import msgspec
 
+from perf import dnsperf
 from perf.cluster import Cluster, generate
+from perf.counted import requests_of
+from perf.flame import NotDrawn, drawn
 from perf.measure import cpu_of, machine, memory_of, per_query
 from perf.model import Figures, LoadResult, LoadSpec, Query, Workload
-from perf.plan import Cell, Settings, Stage, count_of, seconds_of, stages
+from perf.plan import HEADLINE, Cell, Settings, Stage, count_of, length, seconds_of, stages
 from perf.record import Key, Record, Run, Skipped
 from perf.server import NotServing, Server, free_port, pinned
 from perf.share import NoShare, cpu_share, join
@@ -113,8 +116,11 @@ class Session:
     subjects: Sequence[Subject]
     watcher: Watcher
     folder: Path
+    flames: Path | None = None
+    """Where a flame graph of each of kdns's workloads goes, if any are wanted."""
     runs: list[Run] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    second: list[dnsperf.Second] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     cores: Cores = field(default_factory=lambda: Cores.of(sorted(os.sched_getaffinity(0))))
     _clusters: dict[str, tuple[Cluster, tuple[Path, ...]]] = field(default_factory=dict)
@@ -125,8 +131,7 @@ class Session:
         present = [s for s in self.subjects if self._is_present(s)]
         self.versions = {s.name: s.version() for s in present}
         planned = stages(self.settings)
-        runs = sum(len(s.cells) * len(s.rounds) * len(present) for s in planned)
-        self.watcher.begin(runs)
+        self.watcher.begin(length(self.settings, [s.name for s in present]))
         for number, stage in enumerate(planned):
             folder = self.folder / f"stage-{number}"
             folder.mkdir()
@@ -143,6 +148,7 @@ class Session:
             settings=self.settings,
             runs=self.runs,
             skipped=self.skipped,
+            second=self.second,
         )
 
     def skip(self, subject: str, workload: str, reason: str) -> None:
@@ -180,6 +186,8 @@ class _Serving:
 
     server: Server
     port: int
+    metrics: int
+    """Its port; 0 for a server without."""
 
 
 @dataclass(slots=True)
@@ -199,13 +207,51 @@ class _Staged:
         if any(s.name == "coredns" for s in subjects):
             self.api = self._start_api()
         for subject in subjects:
-            if not subject.every_run:
+            if not subject.every_run and self._is_asked(subject):
                 self._start(subject, self._site(subject, b""), self.stack)
         by_name = {s.name: s for s in subjects}
         warm: set[tuple[str, ...]] = set()
         for cell, number, name in self.stage.order(list(by_name)):
+            if not self.session.settings.measures(name, cell.workload):
+                continue
             if not self._measure(by_name[name], cell, number, warm):
                 self.session.watcher.passed()
+        for cell in self.stage.cells:
+            if cell.workload in HEADLINE and cell[1:3] == ("udp", "max"):
+                self._ask_by_dnsperf(cell, [s.name for s in subjects if not s.every_run])
+
+    def _ask_by_dnsperf(self, cell: Cell, subjects: Sequence[str]) -> None:
+        """Have another generator than ours ask the same, of those that run."""
+        session = self.session
+        if not dnsperf.available():
+            session.skip("dnsperf", "", "is not installed")
+            return
+        path = self.folder / f"{cell.workload}.questions"
+        dnsperf.write_questions(self._questions(cell, 0), path)
+        for number in self.stage.rounds:
+            for name in subjects:
+                if name not in self.serving:
+                    continue
+                serving = self.serving[name]
+                pids = [serving.server.pid]
+                try:
+                    before = cpu_of(pids)
+                    seconds = session.settings.seconds
+                    said = dnsperf.ask(serving.port, path, seconds, session.cores.generator)
+                    cpu = per_query(before, cpu_of(pids), said[1])
+                except (dnsperf.NotMeasured, ProcessLookupError, ValueError) as error:
+                    session.skip(name, f"{cell.workload}/dnsperf", str(error))
+                    continue
+                made = dnsperf.Second(name, cell.workload, number, *said, cpu.total_us)
+                session.second.append(made)
+                session.watcher.note(
+                    f"{cell.workload}/udp dnsperf {name} {number + 1}: "
+                    f"{made.qps:,.0f} q/s · CPU {made.cpu_us:.2f}"
+                )
+
+    def _is_asked(self, subject: Subject) -> bool:
+        settings = self.session.settings
+        return any(settings.measures(subject.name, cell.workload) for cell in self.stage.cells)
 
     def _measure(
         self, subject: Subject, cell: Cell, number: int, warm: set[tuple[str, ...]]
@@ -228,7 +274,7 @@ class _Staged:
                     warm.add(warmed)
                     self._warm(subject, cell, workload)
                 figures = self._figures(subject, cell, workload)
-            except (LoadFailed, ProcessLookupError, ValueError) as error:
+            except (LoadFailed, NotDrawn, OSError, ValueError) as error:
                 session.skip(subject.name, f"{cell.workload}/{cell.transport}", str(error))
                 return False
         key = Key(cell.workload, cell.transport, cell.mode, cell.rate)
@@ -248,12 +294,27 @@ class _Staged:
         return "did not start"
 
     def _figures(self, subject: Subject, cell: Cell, workload: Workload) -> Figures:
-        pids = [self.serving[subject.name].server.pid]
+        serving = self.serving[subject.name]
+        pids = [serving.server.pid]
+        counted = requests_of(serving.metrics) if serving.metrics else None
         before = cpu_of(pids)
-        result = self._load(subject, cell, workload, seconds_of(self.session.settings, cell))
+        seconds = seconds_of(self.session.settings, cell)
+        with ExitStack() as stack:
+            if self.session.flames is not None and subject.name == "kdns":
+                name = f"{cell.workload}-{cell.transport}-{cell.mode}"
+                picture = self.session.flames / f"{name}.svg"
+                title = f"kdns: {Key(*cell)}"
+                stack.enter_context(drawn(pids[0], picture, seconds, title))
+            result = self._load(subject, cell, workload, seconds)
         cpu = per_query(before, cpu_of(pids), result.answered)
         rss, peak = memory_of(pids)
-        return Figures(result, cpu, rss, peak)
+        if counted is not None:
+            counted = requests_of(serving.metrics) - counted
+            if counted != result.sent and subject.name.startswith("kdns"):
+                self.session.watcher.note(
+                    f"{subject.name} counted {counted:,} queries of {result.sent:,}"
+                )
+        return Figures(result, cpu, rss, peak, counted)
 
     def _warm(self, subject: Subject, cell: Cell, workload: Workload) -> None:
         """Ask everything twice or so, so that what is measured is no start; within bounds."""
@@ -261,7 +322,8 @@ class _Staged:
         for _ in range(_WARM_UPS):
             fast = cell._replace(mode="max", rate=None)
             asked += self._load(subject, fast, workload, self.session.settings.warm_up).sent
-            if asked > 2 * len(workload.queries):
+            # The first time an answer is made, the second time it is made hot, the third it is.
+            if asked > 3 * len(workload.queries):
                 return
 
     def _load(self, subject: Subject, cell: Cell, workload: Workload, seconds: float) -> LoadResult:
@@ -297,8 +359,17 @@ class _Staged:
         cluster, manifests = self.session.cluster(self.stage.shape)
         port = self.session.port()
         workers = len(self.session.cores.workers) if subject.many else 1
+        metrics = self.session.port() if subject.counts else 0
         return Site(
-            folder, port, self.upstream, cluster, manifests, self.api, workers=workers, tail=said
+            folder,
+            port,
+            self.upstream,
+            cluster,
+            manifests,
+            self.api,
+            workers=workers,
+            tail=said,
+            metrics=metrics,
         )
 
     def _start(self, subject: Subject, site: Site, stack: ExitStack) -> None:
@@ -317,7 +388,7 @@ class _Staged:
         except (NotServing, NoShare, OSError, subprocess.CalledProcessError) as error:
             self.session.skip(subject.name, "", str(error))
             return
-        self.serving[subject.name] = _Serving(server, site.port)
+        self.serving[subject.name] = _Serving(server, site.port, site.metrics)
 
     def _first(self, subject: Subject) -> Query:
         cluster, _ = self.session.cluster(self.stage.shape)

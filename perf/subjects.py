@@ -35,7 +35,8 @@ class Site:
     """What a subject is set up with: a folder of its own, ports on HOST, and the names.
 
     manifests: files of Kubernetes objects. api: URL of an API server, or empty. workers: processes
-    or threads, for the one subject that may have more than one. tail: what echo says.
+    or threads, for the one subject that may have more than one. tail: what echo says. metrics: the
+    port where those who count what they are asked tell of it.
     """
 
     folder: Path
@@ -46,12 +47,15 @@ class Site:
     api: str = ""
     workers: int = 1
     tail: bytes = b""
+    metrics: int = 0
 
 
 class Subject(Protocol):
     """A server that can be started."""
 
     name: str
+    counts: bool
+    """Whether it has metrics of its own."""
     every_run: bool
     """Whether it is started anew for every run."""
     many: bool
@@ -73,6 +77,7 @@ class Subject(Protocol):
 class Kdns:
     """kdns from this tree, by the Python that runs the harness."""
 
+    counts = True
     every_run = False
 
     def __init__(self, *, many: bool = False) -> None:
@@ -108,6 +113,7 @@ class CoreDns:
     """A CoreDNS binary, against an API server that serves the same objects."""
 
     name = "coredns"
+    counts = True
     every_run = False
     many = False
 
@@ -136,6 +142,7 @@ class Knot:
     """Knot DNS with a zone file for each zone."""
 
     name = "knot"
+    counts = False
     every_run = False
     many = False
 
@@ -160,6 +167,7 @@ class Unbound:
     """Unbound with local data."""
 
     name = "unbound"
+    counts = False
     every_run = False
     many = False
 
@@ -182,6 +190,7 @@ class Dnsmasq:
     """dnsmasq with host records."""
 
     name = "dnsmasq"
+    counts = False
     every_run = False
     many = False
 
@@ -208,6 +217,7 @@ class Echo:
     """The echo in C: what the sockets cost, and nothing else. Its answers are never right."""
 
     name = "echo"
+    counts = False
     every_run = True
     many = False
 
@@ -274,11 +284,12 @@ def _size(question: Question, transport: Transport) -> int:
 
 
 def _corefile(site: Site, option: str) -> str:
-    """kubeadm's, with our zones and without what opens further ports or shuffles answers."""
+    """kubeadm's, with our zones and without what opens fixed ports or shuffles answers."""
     zones = " ".join(zone.rstrip(".") for zone in (HOME, ABROAD, REVERSE_4, REVERSE_6))
     return f""". {{
     bind {HOST}
     errors
+    prometheus {HOST}:{site.metrics}
     kubernetes {zones} {{
         pods insecure
         ttl {TTL}

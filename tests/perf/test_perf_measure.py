@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from perf.measure import (
+    Spent,
     Stat,
     cpu_of,
     machine,
@@ -46,7 +47,7 @@ def proc(tmp_path: Path) -> FakeProc:
 
 def test_the_cpu_of_a_process_counts_the_children_it_waited_for(proc: FakeProc) -> None:
     proc.add(10, 1, 100, 50, 7, 3)
-    assert cpu_of([10], proc.root) == (107 * TICK, 53 * TICK)
+    assert cpu_of([10], proc.root) == Spent(107 * TICK, 53 * TICK)
 
 
 def test_the_cpu_of_a_process_counts_all_processes_under_it(proc: FakeProc) -> None:
@@ -54,13 +55,13 @@ def test_the_cpu_of_a_process_counts_all_processes_under_it(proc: FakeProc) -> N
     proc.add(11, 10, 10, 0, 0, 0)
     proc.add(12, 11, 100, 0, 0, 0)
     proc.add(13, 1, 1000, 0, 0, 0)
-    assert cpu_of([10], proc.root) == (111 * TICK, 0)
+    assert cpu_of([10], proc.root) == Spent(111 * TICK, 0)
 
 
 def test_a_process_named_twice_counts_once(proc: FakeProc) -> None:
     proc.add(10, 1, 1, 0, 0, 0)
     proc.add(11, 10, 10, 0, 0, 0)
-    assert cpu_of([11, 10, 11], proc.root) == (11 * TICK, 0)
+    assert cpu_of([11, 10, 11], proc.root) == Spent(11 * TICK, 0)
 
 
 def test_a_process_that_has_ended_is_named(proc: FakeProc) -> None:
@@ -80,7 +81,7 @@ def test_a_child_that_ends_between_two_looks_is_passed_over(proc: FakeProc) -> N
     (proc.root / "11" / "status").unlink()
     assert memory_of([10], proc.root) == (1000, 1500)
     (proc.root / "11" / "stat").unlink()
-    assert cpu_of([10], proc.root) == (5 * TICK, 0)
+    assert cpu_of([10], proc.root) == Spent(5 * TICK, 0)
 
 
 def test_a_process_may_be_named_like_anything() -> None:
@@ -97,13 +98,38 @@ def test_a_kernel_thread_has_no_sizes() -> None:
 
 
 def test_cpu_per_query_is_the_difference_shared_out() -> None:
-    cpu = per_query((1.0, 2.0), (1.5, 4.0), 100_000)
+    cpu = per_query(Spent(1.0, 2.0), Spent(1.5, 4.0), 100_000)
     assert (cpu.user_us, cpu.system_us, cpu.total_us) == (5.0, 20.0, 25.0)
+
+
+def test_the_scheduler_tells_the_sum_and_ticks_how_it_is_shared_out() -> None:
+    cpu = per_query(Spent(1.0, 2.0, 5.0), Spent(1.01, 2.03, 5.05), 10_000)
+    assert cpu.total_us == pytest.approx(5.0)
+    assert cpu.user_us == pytest.approx(1.25)
+
+
+def test_a_thread_that_ended_takes_nothing_away() -> None:
+    assert per_query(Spent(1, 1, 5), Spent(2, 2, 4), 1_000_000).total_us == pytest.approx(2.0)
+
+
+def test_what_ran_for_less_than_a_tick_ran_in_user_mode() -> None:
+    cpu = per_query(Spent(1, 1, 5), Spent(1, 1, 5.001), 1_000)
+    assert cpu.user_us == pytest.approx(1.0)
+    assert cpu.system_us == pytest.approx(0.0)
+
+
+def test_all_threads_of_a_process_count(proc: FakeProc) -> None:
+    proc.add(10, 1, 1, 0, 0, 0)
+    for thread, ran in (("10", 2_000_000_000), ("12", 500_000_000)):
+        folder = proc.root / "10" / "task" / thread
+        folder.mkdir(parents=True)
+        (folder / "schedstat").write_text(f"{ran} 77 9\n")
+    assert cpu_of([10], proc.root).ran == 2.5
 
 
 def test_no_queries_have_no_cpu_per_query() -> None:
     with pytest.raises(ValueError, match="expected 1 at least"):
-        per_query((0, 0), (1, 1), 0)
+        per_query(Spent(0, 0), Spent(1, 1), 0)
 
 
 def test_the_model_of_the_cpu_is_the_first_named() -> None:
@@ -118,8 +144,9 @@ def test_a_machine_without_a_model_is_named_by_its_architecture(tmp_path: Path) 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_this_process_has_used_cpu_and_memory() -> None:
-    user, system = cpu_of([os.getpid()])
+    user, system, ran = cpu_of([os.getpid()])
     rss, peak = memory_of([os.getpid()])
     assert user + system > 0
+    assert ran > 0
     assert 0 < rss <= peak
     assert machine().cores >= 1

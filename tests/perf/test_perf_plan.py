@@ -6,7 +6,19 @@ import pytest
 
 from perf.__main__ import _parser as parser
 from perf.__main__ import settings_of
-from perf.plan import SUBJECTS, SWEPT, Settings, cells, count_of, full, quick, seconds_of, stages
+from perf.plan import (
+    HEADLINE,
+    SUBJECTS,
+    SWEPT,
+    Settings,
+    cells,
+    count_of,
+    full,
+    length,
+    quick,
+    seconds_of,
+    stages,
+)
 from perf.run import Cores
 from perf.workloads import SHAPES, SPECS
 
@@ -34,6 +46,30 @@ def test_everything_is_planned_just_once() -> None:
     planned = {cell for cell, _, _ in order}
     assert planned == {cell for name in SPECS for cell in cells(made, name)}
     assert len(order) == len(planned) * made.repeat * len(SUBJECTS)
+    assert length(made, made.subjects) == sum(made.measures(s, c.workload) for c, _, s in order)
+
+
+def test_what_is_no_headline_is_asked_over_udp_of_kdns_and_the_peer_that_tells_most() -> None:
+    made = full()
+    assert {cell.transport for cell in cells(made, "srv")} == {"udp"}
+    assert [s for s in SUBJECTS if made.measures(s, "srv")] == ["kdns", "knot"]
+    assert [s for s in SUBJECTS if made.measures(s, "forward-hit")] == [
+        "kdns",
+        "coredns",
+        "unbound",
+    ]
+
+
+@pytest.mark.parametrize("name", HEADLINE)
+def test_headlines_are_asked_of_everybody_over_everything(name: str) -> None:
+    made = full()
+    assert {cell.transport for cell in cells(made, name)} == {"udp", "tcp"}
+    assert all(made.measures(subject, name) for subject in SUBJECTS)
+
+
+@pytest.mark.parametrize("words", ["--workload srv", "--subject knot", "--transport udp"])
+def test_who_says_what_is_to_be_measured_gets_all_of_it(words: str) -> None:
+    assert not settings_of(parser().parse_args(words.split())).focused
 
 
 def test_servers_are_asked_once_for_names_that_must_be_new_to_them() -> None:
@@ -56,7 +92,7 @@ def test_only_swept_workloads_over_udp_have_many_rates() -> None:
     made = full()
     for name in SPECS:
         rates = [(c.transport, c.rate) for c in cells(made, name) if c.mode == "open"]
-        assert ("tcp", made.rate) in rates
+        assert ("udp", made.rate) in rates
         assert (len([r for t, r in rates if t == "udp"]) > 1) == (name in SWEPT)
 
 

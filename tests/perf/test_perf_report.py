@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
+from perf.dnsperf import Second
 from perf.metrics import METRICS, median, values
 from perf.plan import Cell
 from perf.record import Record, Run, Skipped
@@ -147,3 +148,23 @@ def test_the_view_says_how_many_answers_were_lost_or_wrong() -> None:
         console.print(view.table())
     assert capture.get().count("1,234 lost") == 2
     assert capture.get().count("17 wrong") == 1  # an echo is never right
+
+
+def test_the_page_has_the_second_opinion_beside_each_other(made: Record) -> None:
+    seen = [
+        Second(subject, "search", number, 1000, 1000, 1000.0 * number, cpu)
+        for subject, costs in COSTS.items()
+        for number, cpu in enumerate(costs)
+    ]
+    text = words(parsed(render(replace(made, second=seen))))
+    assert "search/udp" in text
+    assert "5.50 1,000 q/s" in text
+    assert "4.50 1,000 q/s" in text
+
+
+def test_the_page_says_by_how_many_queries_metrics_are_wrong(made: Record) -> None:
+    run = made.runs[0]
+    counted = replace(run.figures, counted=run.figures.load.sent - 3)
+    page = render(replace(made, runs=[replace(run, figures=counted), *made.runs[1:]]))
+    bad = [words(cell) for cell in parsed(page).iter("td") if cell.get("class") == "bad"]
+    assert bad == ["3"]
