@@ -16,6 +16,7 @@ from rich.table import Table
 
 import kdns
 from kdns.corefile.errors import CorefileError
+from kdns.kube.client import WATCH_SILENCE_SECONDS
 from kdns.kube.watches import AUDIT_EVERY
 from kdns.plan import make_plan, read_corefile
 from kdns.plugins.multisocket import MAX_WORKERS
@@ -86,6 +87,10 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         help="remember the cluster there, and start from it when the API server is away",
     )
+    server.add_argument(
+        "--watch-silence", type=_seconds, metavar="SECONDS", default=WATCH_SILENCE_SECONDS,
+        help="leave a watch that says nothing for so long for a new one (%(default)g)",
+    )  # fmt: skip
     server.add_argument(
         "--audit-every", type=_seconds, metavar="SECONDS", default=AUDIT_EVERY,
         help="compare what the API server has told with what it has; 0 for never (%(default)g)",

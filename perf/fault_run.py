@@ -143,6 +143,10 @@ class Run:
         """See faults.Stage."""
         await asyncio.sleep(seconds * self.scale)
 
+    def times(self, number: int) -> int:
+        """See faults.Stage."""
+        return max(1, round(number * self.scale))
+
     def change(self, *, told: bool = True) -> None:
         """See faults.Stage."""
         self.probes.change(told=told)

@@ -38,6 +38,10 @@ class Stage(Protocol):
         """Let time pass, scaled."""
         ...
 
+    def times(self, number: int) -> int:
+        """How often something is done that is done so often, scaled."""
+        ...
+
     def change(self, *, told: bool = True) -> None:
         """Create a service, give another one another address, delete a third.
 
@@ -106,7 +110,7 @@ async def _killed_and_restarted(stage: Stage) -> None:
 
 
 async def _cut(stage: Stage) -> None:
-    for _ in range(30):
+    for _ in range(stage.times(30)):
         stage.api.drop_connections()
         stage.change()
         await stage.sleep(2)
@@ -150,7 +154,7 @@ async def _refused(stage: Stage) -> None:
     stage.api.drop_connections()
     stage.change()
     await stage.sleep(30)
-    stage.api.refuse(429, times=None, retry_after=5)
+    stage.api.refuse(429, times=None, retry_after=stage.times(5))
     stage.change()
     await stage.sleep(30)
     stage.api.relent()
@@ -171,7 +175,6 @@ async def _odd(stage: Stage) -> None:
     stage.api.load(odd_objects())
     stage.expect("cart.odd", ODD_ADDRESS)
     stage.expect("headless.odd", ODD_ENDPOINT)
-    await stage.sleep(2)
     stage.change()
 
 
