@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     server.add_argument(
         "--watch-silence", type=_seconds, metavar="SECONDS", default=WATCH_SILENCE_SECONDS,
-        help="leave a watch that says nothing for so long for a new one (%(default)g)",
+        help="leave a watch that is silent for so long for a new one; 0 for never (%(default)g)",
     )  # fmt: skip
     server.add_argument(
         "--audit-every", type=_seconds, metavar="SECONDS", default=AUDIT_EVERY,
