@@ -1,28 +1,25 @@
-"""The command line: kdns serve, kdns check; and CoreDNS's flags in CoreDNS's place.
+"""The command line: kdns serve and its fellows; and CoreDNS's flags in CoreDNS's place.
 
 `kdns -conf /etc/coredns/Corefile` serves, so that the arguments of a CoreDNS container go on
 working when the image is kdns's.
 """
 
 import argparse
-import os
 import platform
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
+from collections.abc import Callable, Sequence
 
 import kdns
-from kdns.corefile.errors import CorefileError
-from kdns.kube.client import WATCH_SILENCE_SECONDS
+from kdns.commands import check, compare
+from kdns.commands.asking import AskingError
+from kdns.commands.options import port
+from kdns.kube.reading import ReadingError
 from kdns.kube.watches import AUDIT_EVERY
-from kdns.plan import make_plan, read_corefile
 from kdns.plugins.multisocket import MAX_WORKERS
 from kdns.serve import START_ERRORS, serve
 
-COMMANDS = ("serve", "check")
+COMMAND_ERRORS = (AskingError, ReadingError)
+"""What a command could not even look at: exit status 2, for 1 is what it found."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,12 +35,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.command is None:
         _parser().print_help()
         return 2
-    if options.command == "check":
-        return check(options)
     try:
-        return serve(options)
+        if options.command == "serve":
+            return serve(options)
+        run: Callable[[argparse.Namespace], int] = options.run
+        return run(options)
     except START_ERRORS as error:
-        return _fail(error)
+        return _fail(error, 1)
+    except COMMAND_ERRORS as error:
+        return _fail(error, 2)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         help='the Corefile, "stdin" for standard input (./Corefile)',
     )
     server.add_argument(
-        "-dns.port", "-p", "--port", dest="port", type=_port, default=53, metavar="PORT",
+        "-dns.port", "-p", "--port", dest="port", type=port, default=53, metavar="PORT",
         help="the port of zones that name none (53)",
     )  # fmt: skip
     server.add_argument(
@@ -88,10 +88,6 @@ def _parser() -> argparse.ArgumentParser:
         help="remember the cluster there, and start from it when the API server is away",
     )
     server.add_argument(
-        "--watch-silence", type=_seconds, metavar="SECONDS", default=WATCH_SILENCE_SECONDS,
-        help="leave a watch that is silent for so long for a new one; 0 for never (%(default)g)",
-    )  # fmt: skip
-    server.add_argument(
         "--audit-every", type=_seconds, metavar="SECONDS", default=AUDIT_EVERY,
         help="compare what the API server has told with what it has; 0 for never (%(default)g)",
     )  # fmt: skip
@@ -104,17 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument(
         "-version", dest="of_coredns_version", action="store_true", help=argparse.SUPPRESS
     )
-    checker = commands.add_parser("check", help="read a Corefile and say what it means")
-    checker.add_argument("corefile", metavar="COREFILE")
-    checker.add_argument("-dns.port", "-p", "--port", dest="port", type=_port, default=53)
-    checker.add_argument("--lenient", action="store_true")
+    for command in (check, compare):
+        command.add(commands)
     return parser
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
-    return int(text)
 
 
 def _seconds(text: str) -> float:
@@ -129,37 +117,10 @@ def _workers(text: str) -> int:
     return int(text)
 
 
-def _fail(error: Exception) -> int:
+def _fail(error: Exception, status: int) -> int:
     for line in str(error).splitlines() or [type(error).__name__]:
         print(f"kdns: {line}", file=sys.stderr)
-    return 1
-
-
-def check(options: argparse.Namespace) -> int:
-    """Explain a Corefile, block by block; 1 and the place of the error when it cannot be served."""
-    try:
-        text, file = read_corefile(options.corefile), options.corefile
-        plan = make_plan(text, file, environ=os.environ, port=options.port, lenient=options.lenient)
-    except CorefileError as error:
-        return _fail(error)
-    console = Console()
-    for block in plan.blocks:
-        hosts = ", ".join(host or "every address" for host in block.hosts)
-        table = Table(
-            title=f"{' '.join(block.zones)}\nport {block.port} on {hosts}",
-            title_justify="left",
-            title_style="bold",
-        )
-        table.add_column("directive", style="cyan", no_wrap=True)
-        table.add_column("what it does")
-        table.add_column("where", style="dim", no_wrap=True)
-        for known in block.directives:
-            place = f"{Path(known.directive.file).name}:{known.directive.line}"
-            table.add_row(known.directive.name, known.settings.explain(), place)
-        console.print(table)
-    for warning in plan.warnings:
-        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
-    return 0
+    return status
 
 
 if __name__ == "__main__":

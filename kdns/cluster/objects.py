@@ -72,10 +72,10 @@ class TargetRef(_Struct, frozen=True):
 
 
 class Endpoint(_Struct, frozen=True):
-    """One endpoint of a slice: its addresses are interchangeable. Null is as good as absent."""
+    """One endpoint of a slice: its addresses are interchangeable."""
 
-    addresses: list[str] | None = None
-    conditions: Conditions | None = None
+    addresses: list[str] = []
+    conditions: Conditions = Conditions()
     hostname: str | None = None
     target_ref: TargetRef | None = None
     node_name: str | None = None

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from kdns.cluster.objects import Resource, convert_object
+from kdns.compare.scene import Row, Scene
+from kdns.compare.verdicts import judge
 from kdns.testing.upstream import ZoneServer
 from tests.conformance.asking import Json, ask
-from tests.conformance.verdicts import Row, Scene, judge
 from tests.serving import serving
 
 DATA = Path(__file__).parent.parent / "data" / "conformance"
@@ -62,7 +64,10 @@ def local_corefile(name: str, port: int, folder: Path) -> Path:
 def test_as_coredns_or_better(name: str, tmp_path: Path) -> None:
     with gzip.open(DATA / f"{name}.answers.jsonl.gz", "rt") as lines:
         rows: list[Json] = [json.loads(line) for line in lines]
-    scene = Scene(json.loads((DATA / "cluster.json").read_text())["items"], rows)
+    items = json.loads((DATA / "cluster.json").read_text())["items"]
+    kinds = {resource.kind: resource for resource in Resource}
+    objects = [convert_object(kinds[item["kind"]], item) for item in items]
+    scene = Scene(objects, rows, ("cluster.local.", "k8s.example.org."))
     tally: Counter[str] = Counter()
     wrong: list[str] = []
     with upstream() as port:

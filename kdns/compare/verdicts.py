@@ -4,185 +4,14 @@
 in which CoreDNS contradicts it, and what it asks for instead.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Literal
 
-from tests.conformance.asking import Json
+from kdns.compare.scene import Json, Row, below_zone, canonical
 
-ZONES = ("cluster.local.", "k8s.example.org.")
 CHAOS = ("hostname.bind.", "id.server.", "version.bind.", "version.server.", "authors.bind.")
-SOA = re.compile(r"(SOA \S+ \S+) \d+ ")
-SRV = re.compile(r"(SRV \d+) \d+ ")
 Verdict = Literal["same", "better", "kept", "different"]
-
-
-def canonical(records: list[str]) -> set[str]:
-    """Records without letter case, SOA serial and SRV weight."""
-    found = set()
-    for record in records:
-        text = record.lower().replace(" srv ", " SRV ").replace(" soa ", " SOA ")
-        found.add(SRV.sub(r"\1 W ", SOA.sub(r"\1 N ", text)))
-    return found
-
-
-def below_zone(name: str) -> list[str] | None:
-    """The labels below the cluster's zone, lower-case; None for names outside."""
-    text = name.lower() if name.endswith(".") else name.lower() + "."
-    for zone in ZONES:
-        if text == zone:
-            return []
-        if text.endswith("." + zone):
-            return text[: -len(zone) - 1].split(".")
-    return None
-
-
-def above(names: set[str]) -> set[str]:
-    """All names above these."""
-    return {name[k + 1 :] for name in names for k, char in enumerate(name) if char == "."}
-
-
-class Scene:
-    """What exists in the cluster, and what this Corefile shows of it (learnt from the rows)."""
-
-    def __init__(self, items: list[Json], rows: list[Json]) -> None:
-        by_kind: dict[str, list[Json]] = {}
-        for item in items:
-            by_kind.setdefault(item["kind"], []).append(item)
-        self.services = {
-            (i["metadata"]["namespace"], i["metadata"]["name"]): i["spec"]
-            for i in by_kind["Service"]
-        }
-        self.pods = {
-            (i["metadata"]["namespace"], ip_address(address["ip"]))
-            for i in by_kind["Pod"]
-            if i["status"].get("phase") not in ("Succeeded", "Failed")
-            for address in i["status"].get("podIPs", [])
-        }
-        addresses = {
-            a for spec in self.services.values() for a in spec.get("clusterIPs", []) if a != "None"
-        }
-        addresses |= {
-            address
-            for i in by_kind["EndpointSlice"]
-            for endpoint in i.get("endpoints") or []
-            if endpoint.get("conditions", {}).get("ready") is not False
-            for address in endpoint["addresses"]
-        }
-        self.reverse = {ip_address(a).reverse_pointer + "." for a in addresses}
-        self.shown: set[str] = set()
-        self.soa: set[str] = set()
-        self.verified_pods = False
-        for row in rows:
-            self._learn(row["q"], row["r"])
-        self.shown_above = above(self.shown)
-        self.owners_of_ptr = self.reverse & self.shown
-
-    def _learn(self, q: Json, r: Json) -> None:
-        if "opcode" in q or "error" in r or q.get("class", "IN") != "IN":
-            return
-        # Addresses alone show that pods have names: `any` answers HINFO at every name there is.
-        pod = (below_zone(q["name"]) or [""])[-1] == "pod"
-        self.verified_pods |= pod and q["type"] in ("A", "AAAA") and bool(r["answer"])
-        if "AA" not in r["flags"]:
-            return
-        if r["rcode"] in ("NOERROR", "NXDOMAIN"):
-            self.soa |= {a for a in canonical(r["authority"]) if " SOA " in a}
-        if r["rcode"] == "NOERROR" and q["type"] != "SOA":
-            self.shown.add(q["name"].lower())
-        self.shown |= {a.split()[0].lower() for a in r["answer"] if " SRV " in a or " PTR " in a}
-
-    def exists(self, name: str) -> bool:
-        """Whether CoreDNS showed this name, or one below it."""
-        return name in self.shown or name in self.shown_above
-
-
-@dataclass(slots=True)
-class Row:
-    """One recorded query, taken apart."""
-
-    q: Json
-    want: Json
-    scene: Scene
-
-    @property
-    def name(self) -> str:
-        name: str = self.q["name"].lower()
-        return name if name.endswith(".") else name + "."
-
-    @property
-    def type(self) -> str:
-        return str(self.q["type"])
-
-    @property
-    def labels(self) -> list[str] | None:
-        return below_zone(self.q["name"])
-
-    @property
-    def plain(self) -> bool:
-        """A query of class IN that could be read, and was answered."""
-        return (
-            "opcode" not in self.q
-            and "error" not in self.want
-            and self.q.get("class", "IN") == "IN"
-            and self.want["rcode"] != "BADVERS"
-        )
-
-    @property
-    def in_cluster(self) -> bool:
-        return self.plain and self.labels is not None
-
-    @property
-    def in_reverse(self) -> bool:
-        return self.plain and self.labels is None
-
-    @property
-    def service(self) -> Json | None:
-        labels = self.labels
-        if not labels or labels[-1] != "svc" or len(labels) < 3:
-            return None
-        return self.scene.services.get((labels[-2], labels[-3]))
-
-    @property
-    def is_external(self) -> bool:
-        service = self.service
-        return service is not None and service.get("type") == "ExternalName" and self.depth == 3
-
-    @property
-    def depth(self) -> int:
-        return len(self.labels or ())
-
-    @property
-    def is_port(self) -> bool:
-        return self.service is not None and self.depth == 5 and not self.is_external
-
-    @property
-    def is_pod(self) -> bool:
-        return self.in_cluster and self.depth >= 1 and (self.labels or [""])[-1] == "pod"
-
-    @property
-    def underscored(self) -> bool:
-        return all(x.startswith("_") and len(x) > 1 for x in (self.labels or [])[:2])
-
-    @property
-    def limit(self) -> int:
-        return 65535 if self.q.get("tcp") else max(512, self.q.get("edns", 512))
-
-    @property
-    def pod(self) -> str | None:
-        """The address of the pod whose name this is."""
-        labels = self.labels
-        if not self.is_pod or labels is None or len(labels) != 3:
-            return None
-        for text in (labels[0].replace("-", "."), labels[0].replace("-", ":")):
-            try:
-                address = ip_address(text)
-            except ValueError:
-                continue
-            return str(address) if (labels[1], address) in self.scene.pods else None
-        return None
 
 
 def flags(reply: Json) -> set[str]:
@@ -259,37 +88,65 @@ def envelope(row: Row, got: Json) -> bool:
         return False
     if got["rcode"] == "REFUSED":
         return not (got["answer"] or got["authority"] or got["additional"])
+    if passed_on(got):
+        return True
     soa = canonical(got["authority"])
-    known = all(r in row.scene.soa and row.name.endswith(r.split()[0]) for r in soa)
+    # A zone of which CoreDNS showed no SOA may have one all the same.
+    owners_known = {r.split()[0] for r in row.scene.soa}
+    known = all(
+        (r in row.scene.soa or r.split()[0] not in owners_known) and row.name.endswith(r.split()[0])
+        for r in soa
+    )
     return "AA" in flags(got) and len(soa) <= 1 and known
 
 
 def no_data(_: Row, got: Json) -> bool:
+    """The name exists, and has nothing of this type (RFC 2308, 2.2)."""
     return got["rcode"] == "NOERROR" and not got["answer"] and len(got["authority"]) == 1
 
 
 def no_name(_: Row, got: Json) -> bool:
+    """The name does not exist (RFC 2308, 2.1)."""
     return got["rcode"] == "NXDOMAIN" and not got["answer"] and len(got["authority"]) == 1
 
 
+def passed_on(reply: Json) -> bool:
+    """A refusal of somebody else: kubernetes let the question fall through."""
+    return "AA" not in flags(reply) and not reply["answer"] and reply["rcode"] != "NOERROR"
+
+
+def no_name_or_passed_on(row: Row, got: Json) -> bool:
+    """The name does not exist, by our word or by that of whom we asked."""
+    return no_name(row, got) or passed_on(got)
+
+
 def refused(_: Row, got: Json) -> bool:
+    """Nobody here serves it."""
     return bool(got["rcode"] == "REFUSED")
 
 
-def no_name_or_refused(_: Row, got: Json) -> bool:
-    return got["rcode"] in ("NXDOMAIN", "REFUSED")
+def pointers_or_nothing(row: Row, got: Json) -> bool:
+    """PTR records of this name into the cluster's zones; or that there are none."""
+    records = [record.lower().split() for record in got["answer"]]
+    pointers = all(
+        r[0] == row.name and r[3] == "ptr" and below_zone(r[4], row.scene.zones) for r in records
+    )
+    return pointers and (got["rcode"] in ("NOERROR", "NXDOMAIN") or passed_on(got))
 
 
 def not_implemented(row: Row, got: Json) -> bool:
+    """NOTIMP, with ID and opcode as they came."""
     return bool(got["rcode"] == 4 and got["id_ok"] and got["opcode"] == row.want["opcode"])
 
 
 def hinfo_or_no_data(row: Row, got: Json) -> bool:
+    """What RFC 8482 allows for ANY."""
     hinfo = len(got["answer"]) == 1 and " hinfo " in got["answer"][0].lower()
     return no_data(row, got) or (got["rcode"] == "NOERROR" and hinfo)
 
 
 def address_of_pod(row: Row, got: Json) -> bool:
+    """The address that the pod's name spells."""
     address = row.pod
     assert address is not None
     if row.type != ("AAAA" if ":" in address else "A"):
@@ -301,7 +158,7 @@ def address_of_pod(row: Row, got: Json) -> bool:
 def aliased(row: Row, got: Json) -> bool:
     """The CNAME stands in the answer, its chain follows, and the rcode is that of the end."""
     assert row.service is not None
-    target = row.service["externalName"].lower().rstrip(".") + "."
+    target = (row.service.external_name or "").lower().rstrip(".") + "."
     cnames = {r.split()[0].lower(): r.split()[4].lower() for r in got["answer"] if " CNAME " in r}
     if cnames.get(row.name) != target:
         return False
@@ -312,13 +169,34 @@ def aliased(row: Row, got: Json) -> bool:
 
 
 def answered_in_any_case(row: Row, got: Json) -> bool:
+    """Answered, or no data, in whatever letters it was asked."""
     answers = owners(got) == {row.name} and all(f" {row.type} " in r for r in got["answer"])
     return got["rcode"] == "NOERROR" and (answers or no_data(row, got))
 
 
 def complete_without_additional(row: Row, got: Json) -> bool:
+    """The whole answer, whatever else there was room for."""
     whole = canonical(row.want["answer"]) <= canonical(got["answer"])
     return got["rcode"] == "NOERROR" and whole
+
+
+def named_by_address(row: Row, got: Json) -> bool:
+    """The name exists; every record leads to a name of one label below its service."""
+    targets = [record.split()[-1] for record in got["answer"] if row.type in ("SRV", "PTR")]
+    depths = {len(below_zone(target, row.scene.zones) or ()) for target in targets}
+    return (
+        got["rcode"] == "NOERROR" and depths <= {3, 4} and bool(targets or not row.leads_too_deep)
+    )
+
+
+def all_addresses_of_targets(row: Row, got: Json) -> bool:
+    """The answer is CoreDNS's, and Additional has what it had and more addresses of targets."""
+    if canonical(row.want["answer"]) != canonical(got["answer"]):
+        return False
+    targets = {record.lower().split()[-1] for record in got["answer"] if " SRV " in record}
+    more = canonical(got["additional"]) - canonical(row.want["additional"])
+    complete = canonical(row.want["additional"]) <= canonical(got["additional"])
+    return complete and all(record.split()[0] in targets for record in more)
 
 
 @dataclass(slots=True, frozen=True)
@@ -352,7 +230,11 @@ RULES = (
         ),
         refused,
     ),
-    Rule("every query gets an answer", lambda r: "error" in r.want, no_name_or_refused),
+    Rule(
+        "every query gets an answer, whatever slices have its address",
+        lambda r: "error" in r.want and r.name in r.scene.unowned,
+        pointers_or_nothing,
+    ),
     Rule(
         "RFC 8482: ANY gets HINFO, or no data where the name exists",
         lambda r: r.in_cluster and r.type == "ANY" and r.scene.exists(r.name),
@@ -373,7 +255,7 @@ RULES = (
         "RFC 8020: an empty non-terminal of the reverse tree exists",
         lambda r: (
             r.in_reverse
-            and r.name in above(r.scene.owners_of_ptr)
+            and r.name in r.scene.above_ptr
             and r.name not in r.scene.reverse
             and r.name.count(".") > 3
         ),
@@ -389,7 +271,7 @@ RULES = (
             and no_data(r, r.want)
             and not r.scene.exists(r.name)
         ),
-        no_name,
+        no_name_or_passed_on,
     ),
     Rule(
         "RFC 4343: letter case does not matter, at the apex and at ns.dns neither",
@@ -405,7 +287,7 @@ RULES = (
         "RFC 2308 2.2: an existing name without this type has no data",
         lambda r: (
             r.in_cluster
-            and r.want["rcode"] == "NXDOMAIN"
+            and (r.want["rcode"] == "NXDOMAIN" or passed_on(r.want))
             and (
                 r.labels in EXISTING
                 or (
@@ -424,7 +306,7 @@ RULES = (
             and r.service is not None
             and r.depth == 4
             and (r.labels or [""])[0] in ("_tcp", "_udp", "_sctp")
-            and r.want["rcode"] == "NXDOMAIN"
+            and (r.want["rcode"] == "NXDOMAIN" or passed_on(r.want))
             and r.name in r.scene.shown_above
         ),
         no_data,
@@ -472,9 +354,27 @@ RULES = (
         no_name,
     ),
     Rule(
+        "an endpoint whose pod's name is no label has the label of its address",
+        lambda r: r.plain and (r.is_nameless or r.leads_too_deep),
+        named_by_address,
+        required=False,
+    ),
+    Rule(
+        "a name that nothing here serves is refused",
+        lambda r: r.plain and r.want["rcode"] == "SERVFAIL" and "AA" not in flags(r.want),
+        refused,
+        required=False,
+    ),
+    Rule(
         "RFC 2181 9: additional records may be left out without TC",
         lambda r: r.plain and r.type == "SRV" and "TC" in flags(r.want),
         complete_without_additional,
+        required=False,
+    ),
+    Rule(
+        "RFC 2181 5: the addresses of a target are sent whole, or not at all",
+        lambda r: r.plain and r.service is not None and r.type == "SRV" and r.want["answer"],
+        all_addresses_of_targets,
         required=False,
     ),
 )

@@ -1,0 +1,1 @@
+"""Two servers are asked the same, and where they differ is judged by the standard."""
