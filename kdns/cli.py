@@ -13,6 +13,7 @@ import kdns
 from kdns.commands import check, compare
 from kdns.commands.asking import AskingError
 from kdns.commands.options import port
+from kdns.kube.client import WATCH_SILENCE_SECONDS
 from kdns.kube.reading import ReadingError
 from kdns.kube.watches import AUDIT_EVERY
 from kdns.plugins.multisocket import MAX_WORKERS
@@ -87,6 +88,10 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         help="remember the cluster there, and start from it when the API server is away",
     )
+    server.add_argument(
+        "--watch-silence", type=_seconds, metavar="SECONDS", default=WATCH_SILENCE_SECONDS,
+        help="leave a watch that is silent for so long for a new one; 0 for never (%(default)g)",
+    )  # fmt: skip
     server.add_argument(
         "--audit-every", type=_seconds, metavar="SECONDS", default=AUDIT_EVERY,
         help="compare what the API server has told with what it has; 0 for never (%(default)g)",

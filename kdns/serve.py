@@ -107,6 +107,7 @@ def _sources(
         relay=relay,
         state_dir=options.state_dir,
         audit_every=options.audit_every,
+        watch_silence=options.watch_silence,
     )
 
 

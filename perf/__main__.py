@@ -4,6 +4,7 @@ python -m perf                    everything, in about forty minutes
 python -m perf --quick            the commonest questions, in a few minutes
 python -m perf compare OLD NEW    two records, by ratios to a peer; status 1 if kdns became worse
 python -m perf overload           kdns on part of a core, asked for more than it can answer
+python -m perf faults [NAME...]   answers while the API server misbehaves; status 1 if not well
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import cast, get_args
 
 from rich.console import Console
 
-from perf import compare, overload
+from perf import compare, fault_run, overload
 from perf.model import Transport
 from perf.plan import SUBJECTS, Settings, full, quick
 from perf.record import RecordError, save
@@ -42,6 +43,9 @@ def main(argv: list[str] | None = None) -> int:
             return compare.main(args.old, args.new, console)
         if args.command == "overload":
             return overload.main(_terms(args), console)
+        if args.command == "faults":
+            with tempfile.TemporaryDirectory(prefix="kdns-faults-") as folder:
+                return fault_run.main(args.names, args.faults_json, Path(folder), console)
         return _measure(args, console)
     except RecordError as error:
         Console(stderr=True).print(str(error), markup=False, style="red")
@@ -136,6 +140,8 @@ def _parser() -> argparse.ArgumentParser:
         "--flame", type=Path, metavar="DIR", help="draw flame graphs of kdns there; it costs time"
     )
     commands = parser.add_subparsers(dest="command", title="commands", metavar="")
+    faulty = commands.add_parser("faults", help="answer while the API server misbehaves")
+    fault_run.add_arguments(faulty)
     comparing = commands.add_parser("compare", help="judge a record by an older one")
     comparing.add_argument("old", type=Path)
     comparing.add_argument("new", type=Path)

@@ -16,7 +16,6 @@ from operator import methodcaller
 from typing import NamedTuple, TypeAlias, assert_never
 
 import msgspec
-from msgspec import structs
 
 from kdns.cluster import objects
 from kdns.cluster.errors import ObjectError
@@ -298,13 +297,16 @@ def from_slice(obj: objects.EndpointSlice) -> Slice:
     owner = _owner(meta)
     # EndpointSlice API: an unknown state counts as ready. `publishNotReadyAddresses` needs nothing
     # here: the controller sets `ready` for such services.
-    ready = [e for e in obj.endpoints or () if e.conditions.ready is not False]
-    if not set(map(len, [e.addresses for e in ready])) <= {1}:
+    ready = [
+        e for e in obj.endpoints or () if e.conditions is None or e.conditions.ready is not False
+    ]
+    given = [e.addresses or () for e in ready]
+    if not set(map(len, given)) <= {1}:
         # Of one endpoint each, which the API calls interchangeable.
-        ready = [structs.replace(e, addresses=[text]) for e in ready for text in e.addresses]
+        ready = [e for e, texts in zip(ready, given, strict=True) for _ in texts]
     hostnames = _hostnames(ready, what)
     pods = _pods(ready)
-    texts = [e.addresses[0] for e in ready]
+    texts = [text for texts in given for text in texts]
     if obj.address_type == "FQDN":
         return Slice(owner, ports, (), hostnames, pods, _targets(texts, what))
     return Slice(owner, ports, _addresses(texts, f"{what}: address"), hostnames, pods)

@@ -72,10 +72,10 @@ class TargetRef(_Struct, frozen=True):
 
 
 class Endpoint(_Struct, frozen=True):
-    """One endpoint of a slice: its addresses are interchangeable."""
+    """One endpoint of a slice: its addresses are interchangeable. Null is as good as absent."""
 
-    addresses: list[str] = []
-    conditions: Conditions = Conditions()
+    addresses: list[str] | None = None
+    conditions: Conditions | None = None
     hostname: str | None = None
     target_ref: TargetRef | None = None
     node_name: str | None = None

@@ -19,7 +19,7 @@ from kdns.cluster.reflector import Reflector
 from kdns.cluster.sink import Reader, Sink
 from kdns.cluster.state import Cluster
 from kdns.kube import snapshot
-from kdns.kube.client import ApiClient
+from kdns.kube.client import WATCH_SILENCE_SECONDS, ApiClient
 from kdns.kube.credentials import Connection, endpoint, in_cluster
 from kdns.kube.kubeconfig import kubeconfig
 from kdns.kube.manifests import Manifests
@@ -43,6 +43,7 @@ class Sources:
     its objects and is told before.
     state_dir: where the state is written when it changes, and read from at the start; "" for not.
     write_every: seconds between two writings at least.
+    watch_silence: seconds after which a watch that says nothing is left.
     audit_every: seconds between two audits of what the API server has told; 0 for none.
     """
 
@@ -58,9 +59,11 @@ class Sources:
         state_dir: str = "",
         write_every: float = WRITE_EVERY,
         audit_every: float = AUDIT_EVERY,
+        watch_silence: float = WATCH_SILENCE_SECONDS,
     ) -> None:
         self.meters = Meters()
         """What is counted of talking to API servers."""
+        self._watch_silence = watch_silence
         self._watches = Watches(rng, audit_every)
         self._watches.count_in(self.meters)
         self._state_dir = state_dir
@@ -176,7 +179,7 @@ class Sources:
             )
             for resource in sorted(settings.resources, key=lambda r: r.value)
         ]
-        async with ApiClient(connection, meters=self.meters) as client:
+        async with ApiClient(connection, silence=self._watch_silence, meters=self.meters) as client:
             await self._watches.run(client, reflectors)
 
 

@@ -144,6 +144,7 @@ class ApiServer:
         self.url = ""
         """http(s)://127.0.0.1:PORT, once it is entered."""
         self.tokens = set(tokens)
+        self.listening = False
         self.requests: deque[Seen] = deque(maxlen=REQUESTS)
         self._store = Store(history)
         self._tls = tls
@@ -156,6 +157,7 @@ class ApiServer:
         self._feeds: dict[Resource, set[_Feed]] = {resource: set() for resource in Resource}
         self._muted: list[_Feed] = []
         self._opened = asyncio.Event()
+        self._asked = asyncio.Event()
         self._server = web.Server(self._handle, handler_cancellation=True)
         self._runner = web.ServerRunner(self._server)
 
@@ -176,11 +178,13 @@ class ApiServer:
             self._runner, "127.0.0.1", self._port, ssl_context=self._tls, reuse_address=True
         )
         await site.start()
+        self.listening = True
         self._port = int(self._runner.addresses[0][1])
         self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
 
     async def stop(self) -> None:
         """Be gone, as one that was killed: connections are reset, and nobody listens any more."""
+        self.listening = False
         self.drop_connections()
         await self._close()
 
@@ -195,6 +199,11 @@ class ApiServer:
     def version(self) -> int:
         """The resourceVersion of the last change."""
         return self._store.version
+
+    def objects(self, resource: Resource) -> list[Json]:
+        """What it holds of a resource, as a list has it."""
+        bodies = self._store.collections[resource].objects.values()
+        return [msgspec.json.decode(stored.body) for stored in bodies]
 
     def create(self, obj: Json) -> None:
         """Add an object. Raises ValueError when there is one of its name, or it has no name."""
@@ -302,6 +311,11 @@ class ApiServer:
         self._refusal = None
         self._refusals.clear()
 
+    async def asked(self) -> None:
+        """Wait until it is asked something more."""
+        self._asked.clear()
+        await self._asked.wait()
+
     async def watching(self, name: str, count: int = 1) -> None:
         """Wait until a resource has that many watches open."""
         feeds = self._feeds[Resource(name)]
@@ -324,6 +338,7 @@ class ApiServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         seen = Seen(request.method, request.path_qs, request.headers.get("Authorization", ""))
         self.requests.append(seen)
+        self._asked.set()
         try:
             return await self._answer(request, seen)
         except ApiError as error:

@@ -255,6 +255,13 @@ def test_endpoints_that_are_not_ready_are_left_out_and_unknown_counts_as_ready()
     assert [e.address[3] for e in read.endpoints] == [1, 3]
 
 
+def test_null_for_addresses_or_conditions_is_as_good_as_none() -> None:
+    nulls = {"addresses": None, "conditions": None, "hostname": None, "targetRef": None}
+    unknown = {"addresses": ["10.1.0.1"], "conditions": None}
+    read = as_slice(slice_("s.shop", "web", nulls, unknown))
+    assert [e.address[3] for e in read.endpoints] == [1]
+
+
 def test_each_address_of_an_endpoint_counts() -> None:
     read = as_slice(slice_("s.shop", "web", endpoint("10.1.0.1", "10.1.0.2", hostname="db")))
     assert [(e.address[3], e.hostname) for e in read.endpoints] == [(1, b"\x02db"), (2, b"\x02db")]
