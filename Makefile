@@ -9,7 +9,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types imports unit lock clean image-check tools perf perf-quick
+.PHONY: chart e2e help run test lint format types imports unit lock clean image-check tools perf perf-quick
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,13 @@ unit: $(VENV)/dev ## the tests, and the coverage of the pure packages
 format: $(VENV)/dev ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+chart: $(VENV)/dev ## render and judge the chart, the overlays, the alerts and the dashboard
+	$(BIN)/python -m pytest tests/deploy tests/image
+
+e2e: $(VENV)/dev ## put kdns into the cluster that KUBECONFIG names, and out again
+	@test -n "$$KUBECONFIG" || { echo 'KUBECONFIG must name a cluster that may be changed'; exit 1; }
+	KDNS_E2E=1 $(BIN)/python -m pytest tests/e2e
 
 image-check: $(VENV)/dev ## as root: every line of the Dockerfile in a fresh Debian, and the result asked
 	$(BIN)/python -m tests.image.stand_in --work /var/tmp/kdns-image
