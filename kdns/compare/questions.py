@@ -103,7 +103,7 @@ def _of_slice(item: objects.EndpointSlice, zone: str) -> Iterator[Question]:
     for endpoint in item.endpoints or ():
         # Endpoints that are not ready are asked for too: they must not be there.
         pod = endpoint.target_ref.name if endpoint.target_ref else None
-        dashed = [label for address in endpoint.addresses for label in dashes(address)]
+        dashed = [label for address in endpoint.addresses or () for label in dashes(address)]
         for label in (endpoint.hostname, pod, *dashed):
             if label:
                 yield from _ask(f"{label}.{owner}", _ADDRESS_TYPES, about)
@@ -114,7 +114,7 @@ def _of_addresses(item: objects.Object) -> Iterator[Question]:
         case objects.Service():
             addresses, what = cluster_ips(item.spec), "service"
         case objects.EndpointSlice() if item.address_type != "FQDN":
-            addresses = [a for e in item.endpoints or () for a in e.addresses]
+            addresses = [a for e in item.endpoints or () for a in e.addresses or ()]
             what = "endpoints"
         case _:
             return

@@ -54,8 +54,8 @@ def cluster_ips(spec: objects.ServiceSpec) -> list[str]:
 
 def ready_addresses(item: objects.EndpointSlice) -> list[str]:
     """The addresses of the endpoints that are ready, or may be."""
-    ready = (e for e in item.endpoints or () if e.conditions.ready is not False)
-    return [address for endpoint in ready for address in endpoint.addresses]
+    ready = (e for e in item.endpoints or () if not e.conditions or e.conditions.ready is not False)
+    return [address for endpoint in ready for address in endpoint.addresses or ()]
 
 
 def reverse_name(text: str) -> list[str]:
@@ -126,7 +126,7 @@ class Scene:
             pod = endpoint.target_ref.name if endpoint.target_ref else None
             if not endpoint.hostname and "." in (pod or ""):
                 labels = self.nameless.setdefault((item.metadata.namespace, owner), set())
-                labels.update(label for a in endpoint.addresses for label in dashes(a))
+                labels.update(label for a in endpoint.addresses or () for label in dashes(a))
 
     def _learn(self, q: Json, r: Json) -> None:
         if "opcode" in q or "error" in r or q.get("class", "IN") != "IN":
