@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import os
 import re
+import signal
 import socket
 import sys
 import time
@@ -42,6 +43,10 @@ SETTLE = 400.0
 """Seconds after which answers that are still not right never will be."""
 _PAUSE = 0.02
 _PROBES = "probes"
+_PORTS = 40
+_REPLACED = 2.0
+"""Seconds in which a worker that was killed is replaced by one that answers."""
+_REQUESTS = "coredns_dns_requests_total"
 
 
 class UnsettledError(Exception):
@@ -187,6 +192,22 @@ class Run:
         self.stop()
         await self.start()
 
+    async def kill_worker(self) -> None:
+        """See faults.Stage. Raises UnsettledError."""
+        assert self._server is not None, "killed before it was started"
+        before = await self.counted(_REQUESTS)
+        (nursery,) = _children(self._server.pid)
+        alive = _children(nursery)
+        os.kill(alive[0], signal.SIGKILL)
+        took = await asyncio.to_thread(self._ask_from_everywhere)
+        after = await self.counted(_REQUESTS)
+        born = [pid for pid in _children(nursery) if pid not in alive]
+        if len(born) != 1 or after < before or took > _REPLACED:
+            told = (
+                f"{len(born)} new workers, {took:.1f} s, {before} questions counted, then {after}"
+            )
+            raise UnsettledError(f"a worker was killed: {told}")
+
     async def start(self) -> None:
         """Start kdns; return when it answers. Raises NotServing."""
         self._starts += 1
@@ -235,6 +256,17 @@ class Run:
         state = ["--state-dir", str(self._folder / "state")]
         return [*serve, *files, *state, *self.fault.options]
 
+    def _ask_from_everywhere(self) -> float:
+        """Seconds until questions from many ports were answered, however they are spread."""
+        began = time.monotonic()
+        for _ in range(_PORTS):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.settimeout(_REPLACED)
+                sock.connect((HOST, self._port))
+                if not _is_right(sock, self._first):
+                    raise UnsettledError("a question was not answered")
+        return time.monotonic() - began
+
     def _settle(self, seconds: float) -> float:
         began = time.monotonic()
         waiting = self.probes.questions()
@@ -247,6 +279,11 @@ class Run:
                     raise UnsettledError(f"{len(waiting)} answers are wrong after {seconds:.0f} s")
                 time.sleep(_PAUSE if waiting else 0.0)
         return time.monotonic() - began
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _is_right(sock: socket.socket, asked: Query) -> bool:
@@ -297,9 +334,9 @@ async def run_fault(
         await run.settle()
         await run.ask_on(fault.seconds)
         await run.sleep(1)
-        await fault.act(run)
         settled = None
         with suppress(UnsettledError):
+            await fault.act(run)
             settled = await run.settle()
         await run.asked()
         results = run.results

@@ -69,6 +69,13 @@ class Stage(Protocol):
         """Stop kdns, and start it again; return when it answers."""
         ...
 
+    async def kill_worker(self) -> None:
+        """Kill one of its workers with -9; return when there is another in its place.
+
+        Every port of a client is answered by then, and nothing that was counted is lost.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -171,6 +178,11 @@ async def _truncated(stage: Stage) -> None:
     stage.change()
 
 
+async def _worker(stage: Stage) -> None:
+    await stage.kill_worker()
+    stage.change()
+
+
 async def _odd(stage: Stage) -> None:
     stage.api.load(odd_objects())
     stage.expect("cart.odd", ODD_ADDRESS)
@@ -228,5 +240,6 @@ FAULTS: tuple[Fault, ...] = (
     Fault("rbac", "the rights are withdrawn for a minute", 105, _rbac),
     Fault("refused", "500 for half a minute, then 429", 105, _refused),
     Fault("truncated", "a line of a watch is cut in two", 20, _truncated),
+    Fault("worker", "a worker of two is killed with -9", 10, _worker, ("--workers", "2")),
     Fault("odd", "objects have unknown fields, and null for lists", 10, _odd),
 )

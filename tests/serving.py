@@ -3,8 +3,10 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,3 +75,16 @@ def _port(process: "subprocess.Popen[str]", output: Sequence[str]) -> int:
         if found := LISTENING.search(line):
             return int(found[1])
     raise AssertionError("kdns ended before it listened:\n" + "".join(output))
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def counted(port: int, metric: str) -> int:
+    """The sum of a metric's samples."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
+        text = page.read().decode()
+    return int(sum(map(float, re.findall(rf"^{metric}{{.*}} (.*)$", text, re.MULTILINE))))

@@ -7,10 +7,13 @@ from typing import Any
 import dns.message
 import dns.query
 import dns.rcode
+import pytest
 import yaml
 
+from kdns.cluster.model import TRIGGER_TIME
 from kdns.testing.apiserver import ApiServer
-from tests.serving import serving
+from kdns.testing.upstream import ScriptedUpstream
+from tests.serving import counted, free_port, serving
 
 SHOP: dict[str, Any] = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
 
@@ -108,6 +111,69 @@ async def test_before_the_first_sync_nothing_is_denied(tmp_path: Path) -> None:
             assert [str(e) for e in reply.extended_errors()] == [
                 "EDE 14 (Not Ready): the cluster's state is not known yet"
             ]
+
+
+async def test_before_the_first_sync_nobody_else_is_asked(tmp_path: Path) -> None:
+    """Not where names fall through either: an upstream would deny what we do not know yet."""
+    async with ApiServer() as api, ScriptedUpstream() as upstream:
+        api.forbid("services")
+        path = tmp_path / "Corefile"
+        path.write_text(
+            f". {{\n bind 127.0.0.1\n kubernetes cluster.local in-addr.arpa {{\n"
+            f"  endpoint {api.url}\n  fallthrough\n }}\n forward . 127.0.0.1:{upstream.port}\n}}\n"
+        )
+        with serving(path) as server:
+            for name in ("cart.shop.svc.cluster.local", "1.0.96.10.in-addr.arpa"):
+                query = dns.message.make_query(name, "A")
+                reply = await asyncio.to_thread(dns.query.udp, query, "127.0.0.1", 10, server.port)
+                assert reply.rcode() == dns.rcode.SERVFAIL
+        assert upstream.questions == []
+
+
+async def test_every_endpoint_of_a_corefile_is_tried(tmp_path: Path) -> None:
+    async with ApiServer() as api, ApiServer() as gone:
+        await gone.stop()
+        api.load([SHOP, service("cart", "10.96.0.20")])
+        path = corefile(tmp_path, api)
+        path.write_text(path.read_text().replace("endpoint", f"endpoint {gone.url}"))
+        with serving(path) as server:
+            await asyncio.to_thread(until, server.port, "cart.shop", ["10.96.0.20"])
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_the_time_until_a_change_is_answered_is_measured(
+    tmp_path: Path, workers: str
+) -> None:
+    async with ApiServer() as api:
+        api.load([SHOP, service("cart", "10.96.0.20")])
+        metrics = free_port()
+        path = corefile(tmp_path, api)
+        path.write_text(path.read_text().replace("bind", f"prometheus 127.0.0.1:{metrics}\n bind"))
+        with serving(path, "--workers", workers) as server:
+            for resource in ("services", "namespaces", "endpointslices"):
+                await api.watching(resource)
+            await asyncio.to_thread(until, server.port, "cart.shop", ["10.96.0.20"])
+            api.create(ready_slice("cart", "10.128.0.1"))
+            await asyncio.to_thread(until, server.port, "10-128-0-1.cart.shop", ["10.128.0.1"])
+            name = "coredns_kubernetes_dns_programming_duration_seconds_count"
+            counted_ = await asyncio.to_thread(counted, metrics, name)
+            assert counted_ >= 1
+            assert counted_ <= int(workers)
+
+
+def ready_slice(name: str, address: str) -> dict[str, Any]:
+    """A slice of a service, as the controller writes it when an endpoint has become ready."""
+    return {
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": f"{name}-1",
+            "namespace": "shop",
+            "labels": {"kubernetes.io/service-name": name},
+            "annotations": {TRIGGER_TIME: "2024-01-01T00:00:00Z"},
+        },
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+    }
 
 
 async def test_a_kubeconfig_shows_the_way(tmp_path: Path) -> None:

@@ -21,8 +21,7 @@ from perf.fault_run import Probes
 from perf.faults import FAULTS, Fault
 from perf.model import Query
 from perf.workloads import Question, query
-from tests.scenarios.test_scenario_workers import counted, free_port
-from tests.serving import Server, serving
+from tests.serving import Server, counted, free_port, serving
 
 STAYS = (
     Question("cart.shop.svc.cluster.local.", "A", 0, ("10.96.0.20",)),
@@ -30,8 +29,8 @@ STAYS = (
     Question("none.shop.svc.cluster.local.", "A", 3, ()),
     Question("20.0.96.10.in-addr.arpa.", "PTR", 0, ("cart.shop.svc.cluster.local.",)),
 )
-# A restart is test_scenario_state's; without a fault there is nothing to see.
-PLAYED = [fault for fault in FAULTS if fault.name not in {"none", "restart"}]
+# A restart is test_scenario_state's and a worker test_scenario_workers'.
+PLAYED = [fault for fault in FAULTS if fault.name not in {"none", "restart", "worker"}]
 
 
 def objects() -> list[Json]:
@@ -121,6 +120,9 @@ class Scene:
         raise AssertionError("questions are asked all the time")
 
     async def restart(self) -> None:
+        raise AssertionError("not here")
+
+    async def kill_worker(self) -> None:
         raise AssertionError("not here")
 
 

@@ -23,8 +23,7 @@ from kdns.testing.apiserver import ApiServer
 from kdns.testing.upstream import ScriptedUpstream
 from tests.scenarios.test_scenario_apiserver import SHOP, service, until
 from tests.scenarios.test_scenario_forward import found
-from tests.scenarios.test_scenario_workers import free_port
-from tests.serving import Server, serving
+from tests.serving import Server, free_port, serving
 
 LIST = tomllib.loads((Path(__file__).parent.parent / "data" / "metrics.toml").read_text())
 COREFILE = """. {{

@@ -15,8 +15,8 @@ import pytest
 
 from kdns.testing.apiserver import ApiServer
 from tests.scenarios.test_scenario_apiserver import SHOP, service, until
-from tests.scenarios.test_scenario_workers import children, counted, free_port
-from tests.serving import Server, serving
+from tests.scenarios.test_scenario_workers import children
+from tests.serving import Server, counted, free_port, serving
 
 COREFILE = """. {{
     bind 127.0.0.1

@@ -2,9 +2,7 @@
 
 import asyncio
 import os
-import re
 import signal
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 
 from kdns.testing.apiserver import ApiServer
 from tests.scenarios.test_scenario_apiserver import SHOP, ask, service, until
-from tests.serving import serving
+from tests.serving import counted, free_port, serving
 
 COREFILE = """. {{
     bind 127.0.0.1
@@ -24,21 +22,6 @@ COREFILE = """. {{
     }}
 }}
 """
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-def counted(port: int, metric: str) -> int:
-    """The sum of a metric's samples."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
-        text = page.read().decode()
-    return int(sum(map(float, re.findall(rf"^{metric}{{.*}} (.*)$", text, re.MULTILINE))))
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
