@@ -5,6 +5,7 @@ python -m perf --quick            the commonest questions, in a few minutes
 python -m perf compare OLD NEW    two records, by ratios to a peer; status 1 if kdns became worse
 python -m perf overload           kdns on part of a core, asked for more than it can answer
 python -m perf faults [NAME...]   answers while the API server misbehaves; status 1 if not well
+python -m perf idle-tcp           what 10,000 idle connections cost those who ask over UDP
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import sys
 import tempfile
 from pathlib import Path
 from types import FrameType
-from typing import cast, get_args
+from typing import TypeVar, cast, get_args
 
 from rich.console import Console
 
-from perf import compare, fault_run, overload
+from perf import compare, fault_run, idle_tcp, overload
 from perf.model import Transport
 from perf.plan import SUBJECTS, Settings, full, quick
 from perf.record import RecordError, save
@@ -32,6 +33,7 @@ from perf.view import View
 from perf.workloads import SPECS
 
 _INTERRUPTED = 130
+T = TypeVar("T", overload.Terms, idle_tcp.Terms)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,10 +44,12 @@ def main(argv: list[str] | None = None) -> int:
         if args.command == "compare":
             return compare.main(args.old, args.new, console)
         if args.command == "overload":
-            return overload.main(_terms(args), console)
+            return overload.main(_given(overload.Terms(), args), console)
         if args.command == "faults":
             with tempfile.TemporaryDirectory(prefix="kdns-faults-") as folder:
                 return fault_run.main(args.names, args.faults_json, Path(folder), console)
+        if args.command == "idle-tcp":
+            return idle_tcp.main(_given(idle_tcp.Terms(), args), console)
         return _measure(args, console)
     except RecordError as error:
         Console(stderr=True).print(str(error), markup=False, style="red")
@@ -147,28 +151,31 @@ def _parser() -> argparse.ArgumentParser:
     comparing.add_argument("new", type=Path)
     flooding = commands.add_parser("overload", help="ask kdns for more than it can answer")
     _add_overload(flooding)
+    idling = commands.add_parser("idle-tcp", help="ask over UDP beside idle connections")
+    idling.add_argument("--connections", type=_count, metavar="N", help="how many (10,000)")
+    idling.add_argument("--rate", type=_positive, default=argparse.SUPPRESS, help="q/s (5,000)")
+    idling.add_argument("--seconds", type=_positive, default=argparse.SUPPRESS, help="a run (2)")
+    idling.add_argument("--repeat", type=_count, default=argparse.SUPPRESS, help="rounds (11)")
     return parser
 
 
 def _add_overload(parser: argparse.ArgumentParser) -> None:
-    # Not set unless given, so that the same options before the command hold too.
-    unset = argparse.SUPPRESS
-    parser.add_argument("--cpu-share", type=_percent, default=unset, help="percent of a core (25)")
+    parser.add_argument(
+        "--cpu-share", dest="share", type=_percent, metavar="PERCENT", help="of a core (25)"
+    )
     parser.add_argument("--memory", type=_count, metavar="MIB", help="memory (160)")
     parser.add_argument("--factor", type=_positive, metavar="N", help="times the capacity (3)")
-    parser.add_argument("--seconds", type=_positive, default=unset, help="of each overload (60)")
+    parser.add_argument(
+        "--seconds", type=_positive, default=argparse.SUPPRESS, help="of each overload (60)"
+    )
 
 
-def _terms(args: argparse.Namespace) -> overload.Terms:
-    given = {
-        "share": args.cpu_share,
-        "memory": args.memory,
-        "factor": args.factor,
-        "seconds": args.seconds,
-        "seed": args.seed,
-    }
+def _given(terms: T, args: argparse.Namespace) -> T:
+    """The terms, but for what the command line says."""
+    names = [field.name for field in dataclasses.fields(terms)]
+    given = {name: getattr(args, name, None) for name in names}
     return dataclasses.replace(
-        overload.Terms(), **{name: value for name, value in given.items() if value is not None}
+        terms, **{n: value for n, value in given.items() if value is not None}
     )
 
 
