@@ -64,6 +64,10 @@ class Nursery:
 def plant(bear: Bear) -> Nursery:
     """Fork the nursery. In the nursery and in its children this never returns."""
     control, theirs = socket.socketpair()
+    # What is there now is shared by all, as long as nobody writes on it; and the collector of
+    # cycles writes on all that it looks at.
+    gc.collect()
+    gc.freeze()
     if os.fork():
         theirs.close()
         return Nursery(control)
@@ -79,9 +83,6 @@ def _tend(control: socket.socket, bear: Bear) -> None:
         signal.signal(told, signal.SIG_IGN)
     # Nobody asks how a worker ended: the overseer sees that its link did.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    # What is there now is shared by all, as long as nobody writes on it.
-    gc.collect()
-    gc.freeze()
     while True:
         number, ends, _, _ = socket.recv_fds(control, _NUMBER, 2)
         if not number:

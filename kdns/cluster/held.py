@@ -55,18 +55,27 @@ def decode(resource: Resource, body: bytes) -> Item:
 class Held:
     """A Sink that remembers, and tells a Reader what it is told.
 
-    on_bad_object: told of every object that is left out, with the reason. `changes` counts what
-    happened; `swept` is what was listed whole, `assumed` what is only remembered from an earlier
-    time.
+    on_bad_object: told of every object that is left out, with the reason.
+    pod_names: whether slices are held with the names of their pods, which take more than the rest.
+
+    `changes` counts what happened; `swept` is what was listed whole, `assumed` what is only
+    remembered from an earlier time.
     """
 
-    def __init__(self, on_bad_object: Callable[[str], object], then: Reader | None = None) -> None:
+    def __init__(
+        self,
+        on_bad_object: Callable[[str], object],
+        then: Reader | None = None,
+        *,
+        pod_names: bool = True,
+    ) -> None:
         self.assumed: set[Resource] = set()
         self.changes = 0
         self.swept: set[Resource] = set()
         self.then = then
         """May be set later, before anything is told."""
         self._on_bad_object = on_bad_object
+        self._pod_names = pod_names
         self._objects: dict[Resource, dict[Key, bytes]] = {resource: {} for resource in Resource}
 
     def __len__(self) -> int:
@@ -76,7 +85,7 @@ class Held:
         """See Sink. An object that is not what the API promises is told of, and not held."""
         key = (obj.metadata.namespace, obj.metadata.name)
         try:
-            made = model.from_object(obj)
+            made = model.from_object(obj, pod_names=self._pod_names)
         except ObjectError as error:
             self._on_bad_object(str(error))
             self.remove(resource, key)

@@ -70,9 +70,14 @@ class Service(msgspec.Struct, frozen=True, gc=False, array_like=True):
     key: bytes
     kind: Kind
     addresses: tuple[bytes, ...]
-    ports: tuple[Port, ...]
+    packed_ports: bytes
     target: bytes | None
     """An ExternalName's target, absolute and lower-case; None where it can be no alias."""
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """In the order of the service."""
+        return _unpacked_ports(self.packed_ports)
 
 
 class Endpoint(NamedTuple):
@@ -88,38 +93,55 @@ class Endpoint(NamedTuple):
 class Slice(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """An EndpointSlice, its endpoints that are not ready left out.
 
-    A large cluster has some hundred thousand endpoints, so there is nothing here of each but its
-    address: what else is known of them stands in rows of its own, each empty where no endpoint has
-    any of it. `endpoints` puts them together again.
+    A large cluster has some hundred thousand endpoints, so there is no object here for each, but
+    rows, and each row is one object; it is empty where no endpoint has any of it. `endpoints` puts
+    them together again.
     """
 
     service: bytes
     """The key of the service that it belongs to; empty when the label is missing or is no name that
     a service can have, and then it owns no names."""
-    ports: tuple[Port, ...]
-    addresses: tuple[bytes, ...]
-    """4 or 16 octets each; none at all for address type FQDN, which has `targets` instead."""
-    hostnames: tuple[bytes, ...] = ()
-    """Wire labels, empty where an endpoint has none."""
+    packed_ports: bytes
+    packed: bytes
+    """Addresses of `width` octets each; none for address type FQDN, which has `targets` instead."""
+    width: int = 4
+    """4, or 16 where one is IPv6: then IPv4 addresses are mapped (RFC 4291, section 2.5.5.2)."""
+    hostnames: bytes = b""
+    """Wire labels, one after the other; of no octets where an endpoint has none."""
     pods: str = ""
-    """Names of pods as the API has them, joined by `_BETWEEN`."""
+    """Names of pods as the API has them, joined by `_BETWEEN`, if anybody answers with them."""
     targets: tuple[bytes, ...] = ()
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """In the order of the slice."""
+        return _unpacked_ports(self.packed_ports)
+
+    @property
+    def addresses(self) -> tuple[bytes, ...]:
+        """4 or 16 octets each."""
+        packed, width = self.packed, self.width
+        rows = [packed[start : start + width] for start in range(0, len(packed), width)]
+        if width == 16:
+            rows = [row.removeprefix(_MAPPED) for row in rows]
+        return tuple(rows)
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Each address of each endpoint, in the order of the slice."""
-        count = len(self.targets or self.addresses)
-        nothing = (b"",) * count
+        addresses = self.addresses
+        nothing = (b"",) * len(self.targets or addresses)
         pods = map(_pod_label, self.pods.split(_BETWEEN)) if self.pods else nothing
-        rows = (self.addresses or nothing, self.hostnames or nothing, pods, self.targets or nothing)
-        return tuple(map(Endpoint, *rows))
+        hostnames = _labels(self.hostnames) if self.hostnames else nothing
+        return tuple(map(Endpoint, addresses or nothing, hostnames, pods, self.targets or nothing))
 
     @property
     def is_empty(self) -> bool:
         """Whether no endpoint is ready."""
-        return not self.addresses and not self.targets
+        return not self.packed and not self.targets
 
 
+_MAPPED = bytes(10) + b"\xff\xff"
 _BETWEEN = "/"
 """No name of an object has one (Kubernetes, IsValidPathSegmentName)."""
 
@@ -172,15 +194,21 @@ _dots_in = methodcaller("count", ".")
 _OCTETS = {str(octet): octet for octet in range(256)}
 
 
-def _addresses(texts: Sequence[str], what: str) -> tuple[bytes, ...]:
-    """`address` of each. IPv4 addresses, as nearly all are, are read all at once."""
+def _packed_addresses(texts: Sequence[str], what: str) -> tuple[bytes, int]:
+    """`address` of each, one after the other, and the octets of each. Raises ObjectError.
+
+    IPv4 addresses, as nearly all are, are read all at once.
+    """
     try:
-        octets = bytes(map(_OCTETS.__getitem__, ".".join(texts).split(".")))
+        packed = bytes(map(_OCTETS.__getitem__, ".".join(texts).split(".")))
     except KeyError:
-        octets = b""
-    if len(octets) == 4 * len(texts) and set(map(_dots_in, texts)) == {3}:
-        return tuple([octets[start : start + 4] for start in range(0, len(octets), 4)])
-    return tuple([address(text, what) for text in texts])
+        packed = b""
+    if len(packed) == 4 * len(texts) and set(map(_dots_in, texts)) == {3}:
+        return packed, 4
+    listed = [address(text, what) for text in texts]
+    if all(len(each) == 4 for each in listed):
+        return b"".join(listed), 4
+    return b"".join([_MAPPED + each if len(each) == 4 else each for each in listed]), 16
 
 
 def own_label(text: str, what: str) -> bytes:
@@ -218,11 +246,11 @@ def trigger_time(obj: objects.Object) -> float | None:
         return None
 
 
-def from_object(obj: objects.Object) -> Object:
-    """Any of them from the API's. Raises ObjectError."""
+def from_object(obj: objects.Object, *, pod_names: bool = True) -> Object:
+    """Any of them from the API's; `pod_names` as for `from_slice`. Raises ObjectError."""
     match obj:
         case objects.EndpointSlice():
-            return from_slice(obj)
+            return from_slice(obj, pod_names=pod_names)
         case objects.Service():
             return from_service(obj)
         case objects.Namespace():
@@ -239,13 +267,13 @@ def from_service(obj: objects.Service) -> Service:
     what = f"Service {meta.namespace}/{meta.name}"
     key = service_key(meta.namespace, meta.name)
     if spec.type == "ExternalName":
-        return Service(key, Kind.EXTERNAL_NAME, (), (), _alias(spec.external_name or "", what))
+        return Service(key, Kind.EXTERNAL_NAME, (), b"", _alias(spec.external_name or "", what))
     listed = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
     ports = _ports(tuple(spec.ports or ()), what)
     if "None" in listed:
         return Service(key, Kind.HEADLESS, (), ports, None)
-    addresses = _addresses([ip for ip in listed if ip], f"{what}: spec.clusterIPs")
-    return Service(key, Kind.CLUSTER_IP, tuple(dict.fromkeys(addresses)), ports, None)
+    addresses = dict.fromkeys(address(ip, f"{what}: spec.clusterIPs") for ip in listed if ip)
+    return Service(key, Kind.CLUSTER_IP, tuple(addresses), ports, None)
 
 
 def _alias(text: str, what: str) -> bytes | None:
@@ -267,28 +295,55 @@ def _name(text: str, what: str) -> bytes:
         raise ObjectError(f"{what}: {error}") from error
 
 
-def _ports(ports: tuple[_AnyPort, ...], what: str) -> tuple[Port, ...]:
-    """What most services of a cluster have is there once. Raises ObjectError."""
+def _ports(ports: tuple[_AnyPort, ...], what: str) -> bytes:
+    """Ports packed: name, protocol, and two octets for the number of each. Raises ObjectError."""
     try:
-        return _shared_ports(ports)
+        return _packed_ports(ports)
     except ObjectError as error:
         raise ObjectError(f"{what}: {error}") from error
 
 
+# Most services of a cluster have the same few: they are there once, packed and unpacked.
 @lru_cache(maxsize=1024)
-def _shared_ports(ports: tuple[_AnyPort, ...]) -> tuple[Port, ...]:
-    return tuple(_port(p.name, p.protocol, p.port) for p in ports if p.port is not None)
+def _packed_ports(ports: tuple[_AnyPort, ...]) -> bytes:
+    return b"".join([_packed_port(p.name, p.protocol, p.port) for p in ports if p.port is not None])
 
 
-def _port(port_name: str | None, protocol: str | None, number: int) -> Port:
+def _packed_port(port_name: str | None, protocol: str | None, number: int) -> bytes:
     if not 0 <= number <= MAX_PORT:
         raise ObjectError(f"port {number}; expected 0 to {MAX_PORT}")
-    named = label(port_name, "port name") if port_name else b""
-    return Port(named, label(protocol or "TCP", "protocol"), number)
+    named = label(port_name, "port name") if port_name else b"\0"
+    return named + label(protocol or "TCP", "protocol") + number.to_bytes(2, "big")
 
 
-def from_slice(obj: objects.EndpointSlice) -> Slice:
-    """A Slice from the API's. Raises ObjectError."""
+@lru_cache(maxsize=1024)
+def _unpacked_ports(packed: bytes) -> tuple[Port, ...]:
+    ports: list[Port] = []
+    position = 0
+    while position < len(packed):
+        protocol = position + packed[position] + 1
+        number = protocol + packed[protocol] + 1
+        # A name of no octets is none.
+        port_name = packed[position:protocol].removeprefix(b"\0")
+        value = int.from_bytes(packed[number : number + 2], "big")
+        ports.append(Port(port_name, packed[protocol:number], value))
+        position = number + 2
+    return tuple(ports)
+
+
+def _labels(packed: bytes) -> list[bytes]:
+    """Wire labels that stand one after the other; one of no octets is empty."""
+    labels: list[bytes] = []
+    position = 0
+    while position < len(packed):
+        end = position + packed[position] + 1
+        labels.append(packed[position:end].removeprefix(b"\0"))
+        position = end
+    return labels
+
+
+def from_slice(obj: objects.EndpointSlice, *, pod_names: bool = True) -> Slice:
+    """A Slice from the API's, with the names of its pods or without. Raises ObjectError."""
     meta = obj.metadata
     what = f"EndpointSlice {meta.namespace}/{meta.name}"
     # Not an error, as it would be in a service: the API checks no number here, and null is "all".
@@ -305,11 +360,12 @@ def from_slice(obj: objects.EndpointSlice) -> Slice:
         # Of one endpoint each, which the API calls interchangeable.
         ready = [e for e, texts in zip(ready, given, strict=True) for _ in texts]
     hostnames = _hostnames(ready, what)
-    pods = _pods(ready)
+    pods = _pods(ready) if pod_names else ""
     texts = [text for texts in given for text in texts]
     if obj.address_type == "FQDN":
-        return Slice(owner, ports, (), hostnames, pods, _targets(texts, what))
-    return Slice(owner, ports, _addresses(texts, f"{what}: address"), hostnames, pods)
+        return Slice(owner, ports, b"", 4, hostnames, pods, _targets(texts, what))
+    packed, width = _packed_addresses(texts, f"{what}: address")
+    return Slice(owner, ports, packed, width, hostnames, pods)
 
 
 def _owner(meta: objects.Meta) -> bytes:
@@ -322,11 +378,11 @@ def _owner(meta: objects.Meta) -> bytes:
         return b""
 
 
-def _hostnames(endpoints: Sequence[objects.Endpoint], what: str) -> tuple[bytes, ...]:
+def _hostnames(endpoints: Sequence[objects.Endpoint], what: str) -> bytes:
     given = [e.hostname or "" for e in endpoints]
     if not any(given):
-        return ()
-    return tuple([label(text, f"{what}: hostname") if text else b"" for text in given])
+        return b""
+    return b"".join([label(text, f"{what}: hostname") if text else b"\0" for text in given])
 
 
 def _pods(endpoints: Sequence[objects.Endpoint]) -> str:
@@ -361,7 +417,7 @@ def from_pod(obj: objects.Pod) -> Pod:
     listed = [p.ip for p in status.pod_ips or () if p.ip] or (
         [status.pod_ip] if status.pod_ip else []
     )
-    addresses = dict.fromkeys(_addresses(listed, f"{what}: podIPs")) if listed else ()
+    addresses = dict.fromkeys(address(ip, f"{what}: podIPs") for ip in listed)
     return Pod(namespace_label(meta.namespace), tuple(addresses))
 
 

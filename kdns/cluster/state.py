@@ -15,12 +15,12 @@ Every change is applied in place and told at once, so the next query sees it. Th
 depends on the objects alone, not on the order in which they came.
 """
 
-from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple, TypeVar, assert_never
 
 from kdns.cluster import model, objects
+from kdns.cluster.addresses import Addresses
 from kdns.cluster.errors import ObjectError
 from kdns.cluster.objects import Resource
 from kdns.cluster.sink import Key
@@ -44,7 +44,7 @@ class Change(NamedTuple):
     pods: tuple[tuple[bytes, bytes], ...] = ()
 
 
-K = TypeVar("K", bound=str | bytes)
+K = TypeVar("K")
 V = TypeVar("V")
 Place = str
 """namespace/name of a slice or a pod: a third of what a Key takes."""
@@ -57,10 +57,18 @@ class Cluster:
 
     now: seconds since the epoch, for the zone's serial.
     on_bad_object: told of every object that is left out, with the reason.
+    pod_names: whether any zone names endpoints by their pods; else those names are not kept.
     """
 
-    def __init__(self, now: Callable[[], float], on_bad_object: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float],
+        on_bad_object: Callable[[str], object],
+        *,
+        pod_names: bool = True,
+    ) -> None:
         self._now = now
+        self._pod_names = pod_names
         self._on_bad_object = on_bad_object
         self._listeners: list[Listener] = []
         self.on_changed: OnChanged | None = None
@@ -75,16 +83,12 @@ class Cluster:
         self.namespaces: dict[bytes, str] = {}
         self.services: dict[bytes, model.Service] = {}
         self._slices: dict[Place, model.Slice] = {}
-        # Nearly every service has one slice, and nearly every address is in one place: a tuple of
-        # one, and the same one for the service and all the addresses of its slice.
         self._slices_by_service: dict[bytes, tuple[Place, ...]] = {}
-        self._services_by_address: dict[bytes, tuple[bytes, ...]] = {}
-        self._slices_by_address: dict[bytes, tuple[Place, ...]] = {}
+        self._services_by_address = Addresses[bytes]()
+        self._slices_by_address = Addresses[Place]()
         # Of a pod, its namespace and an address in one; a tuple of them for one that has several.
         self._pods: dict[Place, bytes | tuple[bytes, ...]] = {}
         self._pod_addresses: dict[bytes, int] = {}
-        # By length; None until somebody asks.
-        self._sorted_addresses: dict[int, list[bytes]] | None = None
 
     # What is told.
 
@@ -92,7 +96,7 @@ class Cluster:
         """See Sink. An object that is not what the API promises is told of, and owns no names."""
         key = (obj.metadata.namespace, obj.metadata.name)
         try:
-            made = model.from_object(obj)
+            made = model.from_object(obj, pod_names=self._pod_names)
         except ObjectError as error:
             self._on_bad_object(str(error))
             self.remove(resource, key)
@@ -170,11 +174,11 @@ class Cluster:
 
     def services_at(self, address: bytes) -> list[model.Service]:
         """The services that have this cluster IP, in the order of their keys."""
-        return [self.services[k] for k in self._services_by_address.get(address, ())]
+        return [self.services[k] for k in self._services_by_address.at(address)]
 
     def slices_at(self, address: bytes) -> list[model.Slice]:
         """The slices of a service with a ready endpoint of this address, ordered by name."""
-        return [self._slices[p] for p in self._slices_by_address.get(address, ())]
+        return [self._slices[p] for p in self._slices_by_address.at(address)]
 
     def has_pod(self, namespace: bytes, address: bytes) -> bool:
         """Whether a pod of that namespace has this address, primary or not."""
@@ -183,18 +187,10 @@ class Cluster:
     def addresses_within(self, first: bytes, last: bytes) -> Iterator[bytes]:
         """The addresses of services and ready endpoints from `first` to `last`, inclusive.
 
-        Both are of one length. For the empty non-terminals of the reverse tree: asked rarely, so
-        the order is made when it is first needed, and kept up to date from then on.
+        Both are of one length. For the empty non-terminals of the reverse tree.
         """
-        if self._sorted_addresses is None:
-            self._sorted_addresses = {4: [], 16: []}
-            for address in sorted(self._services_by_address.keys() | self._slices_by_address):
-                self._sorted_addresses[len(address)].append(address)
-        listed = self._sorted_addresses[len(first)]
-        for index in range(bisect_left(listed, first), len(listed)):
-            if listed[index] > last:
-                return
-            yield listed[index]
+        yield from self._services_by_address.within(first, last)
+        yield from self._slices_by_address.within(first, last)
 
     # How it is joined.
 
@@ -236,8 +232,7 @@ class Cluster:
         _put(self.services, key, new)
         before = old.addresses if old else ()
         after = new.addresses if new else ()
-        changed = _move(self._services_by_address, key, before, after)
-        self._keep_sorted(changed)
+        changed = self._services_by_address.move(key, before, after)
         return Change(services=(key,), addresses=tuple(changed))
 
     def _put_slice(self, place: Place, new: model.Slice | None) -> Change | None:
@@ -249,14 +244,9 @@ class Cluster:
         owner, owner_before = new.service if new else b"", old.service if old else b""
         before = old.addresses if old and owner_before else ()
         after = new.addresses if new and owner else ()
-        _move(
-            self._slices_by_service,
-            place,
-            (owner_before,) if owner_before else (),
-            (owner,) if owner else (),
-        )
-        changed = _move(self._slices_by_address, place, before, after)
-        self._keep_sorted(changed)
+        if owner != owner_before:
+            self._own(place, owner_before, owner)
+        changed = self._slices_by_address.move(place, before, after)
         if old and new and before and after:
             changed |= _renamed(old, new)
         owners = (owner_before, owner) if owner != owner_before else (owner,)
@@ -285,18 +275,13 @@ class Cluster:
                 told.append((where[: where[0] + 1], where[where[0] + 1 :]))
         return Change(pods=tuple(told))
 
-    def _keep_sorted(self, changed: AbstractSet[bytes]) -> None:
-        if self._sorted_addresses is None:
-            return
-        for address in changed:
-            present = address in self._services_by_address or address in self._slices_by_address
-            listed = self._sorted_addresses[len(address)]
-            index = bisect_left(listed, address)
-            found = listed[index : index + 1] == [address]
-            if present and not found:
-                insort(listed, address)
-            elif found and not present:
-                del listed[index]
+    def _own(self, place: Place, before: bytes, after: bytes) -> None:
+        """A slice was of one service, and is now of another one; empty for none."""
+        owned = self._slices_by_service
+        if before:
+            _put(owned, before, tuple([p for p in owned[before] if p != place]) or None)
+        if after:
+            owned[after] = tuple(sorted((*owned.get(after, ()), place)))
 
     def _tell(self, change: Change | None) -> None:
         if change is None or not any(change):
@@ -324,23 +309,6 @@ def _namespace_label(key: Key) -> bytes:
         return model.namespace_label(key[1])
     except ObjectError:
         return b""
-
-
-def _move(
-    index: dict[bytes, tuple[K, ...]], key: K, before: Iterable[bytes], after: Iterable[bytes]
-) -> set[bytes]:
-    """`key` was at the addresses `before`, and is now at those `after`; those that it is not at
-    both times. The keys of an address are in their order."""
-    left, come = set(before), set(after)
-    left, come = left - come, come - left
-    for address in left:
-        rest = tuple([k for k in index[address] if k != key])
-        _put(index, address, rest or None)
-    alone = (key,)
-    for address in come:
-        others = index.get(address)
-        index[address] = alone if others is None else tuple(sorted((*others, key)))
-    return left | come
 
 
 def _renamed(old: model.Slice, new: model.Slice) -> set[bytes]:

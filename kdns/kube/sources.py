@@ -81,7 +81,7 @@ class Sources:
         """The state for these settings, fed from when `start` is called next."""
         fed = self._fed.get(settings)
         if fed is None:
-            cluster = Cluster(time.time, _left_out)
+            cluster = Cluster(time.time, _left_out, pod_names=settings.pod_names)
             fed = self._fed[settings] = _Fed(next(self._numbers), cluster)
         return fed.cluster
 
@@ -123,7 +123,7 @@ class Sources:
 
     async def _feed(self, slot: int, settings: SourceSettings, fed: "_Fed") -> None:
         sink: Sink = fed.cluster
-        held = Held(_left_out, fed.cluster)
+        held = Held(_left_out, fed.cluster, pod_names=settings.pod_names)
         remembers = bool(self._state_dir) and not self._manifests
         if self._relay is not None:
             held.then = self._relay(fed.number, fed.cluster, held)
@@ -294,7 +294,7 @@ def _selected(settings: SourceSettings) -> str:
         f"{resource.value} [{labels}] [{fields}]" for resource, labels, fields in settings.selectors
     )
     names = " ".join(sorted(resource.value for resource in settings.resources))
-    return f"{names}; {'; '.join(told)}"
+    return f"{names}{', with pod names' * settings.pod_names}; {'; '.join(told)}"
 
 
 def _tell_of_the_end(task: "asyncio.Task[object]") -> None:

@@ -129,6 +129,7 @@ class Kubernetes(Configured):
             other_endpoints=self.other_endpoints,
             tls=self.tls,
             kubeconfig=self.kubeconfig,
+            pod_names=self.endpoint_pod_names,
         )
 
     def build(self, parts: Parts, following: Handler) -> Handler:

@@ -69,6 +69,7 @@ class SourceSettings:
     the pod's own service account.
     resources: what is listed and watched.
     selectors: by resource; resources without one are watched whole.
+    pod_names: whether the names of endpoints' pods are wanted too.
     """
 
     resources: frozenset[Resource]
@@ -78,6 +79,7 @@ class SourceSettings:
     tls: tuple[str, str, str] | None = None
     kubeconfig: tuple[str, str] | None = None
     """(file, context); an empty context is the file's current one."""
+    pod_names: bool = False
 
 
 class Parts(Protocol):

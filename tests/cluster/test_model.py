@@ -284,6 +284,23 @@ def test_a_name_that_no_pod_can_have_leaves_the_others_where_they_are() -> None:
     assert [e.pod for e in read.endpoints] == [b"\x05web-0", b"", b"\x05web-2"]
 
 
+def test_names_of_pods_are_read_only_where_they_are_wanted() -> None:
+    _, obj = made(slice_("s.shop", "web", endpoint("10.1.0.1", pod="web-0", hostname="h")))
+    for wanted, label in ((True, b"\x05web-0"), (False, b"")):
+        read = model.from_object(obj, pod_names=wanted)
+        assert isinstance(read, model.Slice)
+        assert read.endpoints == (model.Endpoint(bytes((10, 1, 0, 1)), b"\x01h", label, b""),)
+
+
+def test_addresses_of_both_families_in_one_slice_stay_what_they_are() -> None:
+    """The API allows one family in a slice; whoever writes both means both."""
+    read = as_slice(slice_("s.shop", "web", "10.1.0.1", "fd00::1", "::ffff:10.1.0.2"))
+    packed = [ip_address(text).packed for text in ("10.1.0.1", "fd00::1", "10.1.0.2")]
+    assert list(read.addresses) == packed
+    mapped = as_slice(slice_("s.shop", "web", "::ffff:10.1.0.2"))
+    assert (mapped.addresses, mapped.width) == ((packed[2],), 4)
+
+
 @pytest.mark.parametrize("hostname", ["a.b", "x" * 64])
 def test_a_hostname_that_is_no_label_is_refused(hostname: str) -> None:
     with pytest.raises(ObjectError, match="EndpointSlice shop/s: hostname"):
