@@ -3,6 +3,7 @@
 python -m perf                    everything, in about forty minutes
 python -m perf --quick            the commonest questions, in a few minutes
 python -m perf compare OLD NEW    two records, by ratios to a peer; status 1 if kdns became worse
+python -m perf workers            whether two workers answer twice what one does
 python -m perf overload           kdns on part of a core, asked for more than it can answer
 python -m perf faults [NAME...]   answers while the API server misbehaves; status 1 if not well
 python -m perf idle-tcp           what 10,000 idle connections cost those who ask over UDP
@@ -21,7 +22,7 @@ from typing import TypeVar, cast, get_args
 
 from rich.console import Console
 
-from perf import compare, fault_run, idle_tcp, overload
+from perf import compare, fault_run, idle_tcp, overload, scale
 from perf.model import Transport
 from perf.plan import SUBJECTS, Settings, full, quick
 from perf.record import RecordError, save
@@ -45,6 +46,9 @@ def main(argv: list[str] | None = None) -> int:
             return compare.main(args.old, args.new, console)
         if args.command == "overload":
             return overload.main(_given(overload.Terms(), args), console)
+        if args.command == "workers":
+            with tempfile.TemporaryDirectory(prefix="kdns-workers-") as folder:
+                return scale.main(args, Path(folder), console)
         if args.command == "faults":
             with tempfile.TemporaryDirectory(prefix="kdns-faults-") as folder:
                 return fault_run.main(args.names, args.faults_json, Path(folder), console)
@@ -144,6 +148,8 @@ def _parser() -> argparse.ArgumentParser:
         "--flame", type=Path, metavar="DIR", help="draw flame graphs of kdns there; it costs time"
     )
     commands = parser.add_subparsers(dest="command", title="commands", metavar="")
+    scaling = commands.add_parser("workers", help="whether two workers answer twice what one does")
+    scale.add_arguments(scaling)
     faulty = commands.add_parser("faults", help="answer while the API server misbehaves")
     fault_run.add_arguments(faulty)
     comparing = commands.add_parser("compare", help="judge a record by an older one")

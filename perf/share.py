@@ -18,12 +18,14 @@ class NoShare(Exception):
 
 
 @contextmanager
-def cpu_share(percent: int, name: str, mounts: Path = Path("/proc/mounts")) -> Iterator[Path]:
-    """A control group that may use that much of one core.
+def cpu_share(
+    percent: int, name: str, mounts: Path = Path("/proc/mounts"), period: int = _PERIOD
+) -> Iterator[Path]:
+    """A control group that may use that much of one core, in each period of so many microseconds.
 
     Raises NoShare. The group must be empty when the block ends, and is then taken away.
     """
-    group = _made(percent, f"kdns-perf-{os.getpid()}-{name}", mounts)
+    group = _made(percent, f"kdns-perf-{os.getpid()}-{name}", mounts, period)
     try:
         yield group
     finally:
@@ -100,9 +102,9 @@ def join(group: Path, pids: Iterable[int]) -> None:
             ) from error
 
 
-def _made(percent: int, name: str, mounts: Path) -> Path:
+def _made(percent: int, name: str, mounts: Path, period: int) -> Path:
     reasons = []
-    quota = percent * _PERIOD // 100
+    quota = percent * period // 100
     for version, mount in controllers(mounts.read_text(encoding="utf-8")):
         group = mount / name
         try:
@@ -113,7 +115,7 @@ def _made(percent: int, name: str, mounts: Path) -> Path:
             reasons.append(f"version {version}: {error.strerror}")
             continue
         try:
-            _bound(group, version, quota)
+            _bound(group, version, quota, period)
         except OSError as error:
             group.rmdir()
             reasons.append(f"version {version}: {error.strerror}")
@@ -122,11 +124,11 @@ def _made(percent: int, name: str, mounts: Path) -> Path:
     raise NoShare("no control group for CPU: " + ("; ".join(reasons) or "none is mounted"))
 
 
-def _bound(group: Path, version: int, quota: int) -> None:
+def _bound(group: Path, version: int, quota: int, period: int) -> None:
     if version == 2:
-        (group / "cpu.max").write_text(f"{quota} {_PERIOD}")
+        (group / "cpu.max").write_text(f"{quota} {period}")
         return
-    (group / "cpu.cfs_period_us").write_text(str(_PERIOD))
+    (group / "cpu.cfs_period_us").write_text(str(period))
     (group / "cpu.cfs_quota_us").write_text(str(quota))
 
 
