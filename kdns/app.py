@@ -11,6 +11,7 @@ import asyncio
 import gc
 import logging
 import socket
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,6 +21,7 @@ from typing import Protocol
 from kdns.admin.http import AdminServer
 from kdns.admin.metrics import metrics_page
 from kdns.admin.probe import says_ok
+from kdns.admin.top import top_page
 from kdns.cluster.state import Cluster
 from kdns.counts import EndpointCounts
 from kdns.endpoint import Endpoint
@@ -31,9 +33,11 @@ from kdns.plugins.block import Block, Counters
 from kdns.plugins.parts import HttpReply, HttpRequest, SourceSettings
 from kdns.plugins.pending import Pending
 from kdns.sockets import Place, Sockets
-from kdns.telemetry import lines
+from kdns.telemetry import lines, profiler
 from kdns.telemetry.meters import Labels, Meters, Sample, merge
 from kdns.telemetry.process import watch_process
+from kdns.telemetry.profiler import Profile
+from kdns.telemetry.top import Window
 from kdns.totals import Totals, past, together
 
 log = logging.getLogger("kdns")
@@ -92,6 +96,16 @@ class Followers(Protocol):
         """Have each forget it."""
 
 
+class Others(Protocol):
+    """Other processes that answer, for people who look into them."""
+
+    async def asked(self) -> list[Window]:
+        """Who has asked them what."""
+
+    async def profiles(self, seconds: float) -> list[Profile]:
+        """Where their CPU time goes."""
+
+
 class FollowError(Exception):
     """What another process says of a new Corefile."""
 
@@ -126,6 +140,7 @@ class App:
         """The ports that others answer on, where the plan leaves them open."""
         self.refresh: Callable[[], Awaitable[Totals]] | None = None
         self.followers: Followers | None = None
+        self.others: Others | None = None
         self.meters = Meters()
         """Of the process; those of a Corefile are its generation's."""
         self.upstreams = SharedUpstreams(rng)
@@ -177,6 +192,28 @@ class App:
         others = Totals() if self.refresh is None else await self.refresh()
         self._sum = together((self.totals(), others))
         return self._pages[runtime](request)
+
+    async def top(self, request: HttpRequest) -> HttpReply:
+        """What /top says."""
+        window = self.asked()
+        if self.others is not None:
+            for other in await self.others.asked():
+                window.merge(other)
+        return top_page(window, time.time(), request)
+
+    def asked(self) -> Window:
+        """Who has asked this process what."""
+        self.totals()  # so that hot answers are counted
+        asked = self.running.asked
+        return Window(time.time()) if asked is None else asked.read()
+
+    async def profile(self, seconds: float) -> Profile:
+        """See Parts.profile."""
+        if self.others is None:
+            return await profiler.take(seconds)
+        own, *theirs = await asyncio.gather(profiler.take(seconds), self.others.profiles(seconds))
+        profiles = [own.below("overseer"), *theirs[0]]
+        return Profile(seconds, [sample for one in profiles for sample in one.samples])
 
     def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:
         """See Parts.fetch."""

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import kdns
-from kdns.commands import check, compare
+from kdns.commands import check, compare, top
 from kdns.commands.asking import AskingError
 from kdns.commands.options import port
 from kdns.kube.client import WATCH_SILENCE_SECONDS
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument(
         "-version", dest="of_coredns_version", action="store_true", help=argparse.SUPPRESS
     )
-    for command in (check, compare):
+    for command in (check, compare, top):
         command.add(commands)
     return parser
 

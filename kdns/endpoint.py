@@ -43,7 +43,9 @@ class Endpoint:
         self.dispatcher.replace(blocks)
         # Names of no zone are counted where those of the others are.
         self.dispatcher.nobody.counted = any(block.counted for block in blocks)
+        asked = next((block.asked for block in blocks if block.asked is not None), None)
         for udp in self._batched():
+            udp.sample = None if asked is None else asked.client
             udp.admission.ours(self.dispatcher.own_zones())
         said = next((block.timeouts for block in blocks if block.timeouts is not None), Timeouts())
         for tcp in self._tcp:

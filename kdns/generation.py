@@ -45,6 +45,8 @@ from kdns.plugins.upstream import UpstreamExchange, UpstreamSettings
 from kdns.sockets import Place
 from kdns.telemetry.dnstap import CONTENT_TYPE
 from kdns.telemetry.meters import Meters
+from kdns.telemetry.profiler import Profile
+from kdns.telemetry.top import Top
 from kdns.totals import Totals, totals
 
 
@@ -69,6 +71,12 @@ class Process(Protocol):
     def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:
         """See Parts.fetch."""
 
+    async def top(self, request: HttpRequest) -> HttpReply:
+        """What /top says."""
+
+    async def profile(self, seconds: float) -> Profile:
+        """See Parts.profile."""
+
 
 class Generation:
     """One Corefile at work.
@@ -92,6 +100,8 @@ class Generation:
         self.clusters: list[Cluster] = []
         """Those that blocks answer from, in the order in which they were asked for."""
         self.meters = Meters()
+        self.asked: Top | None = None
+        """Where it is counted who asks what, if a block wants that."""
         self.routes: Routes = {}
         self.readiness: list[tuple[str, Callable[[], bool]]] = []
         self.started: list[Callable[[], Awaitable[object] | None]] = []
@@ -277,6 +287,15 @@ class BlockParts:
 
     def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:
         return self.generation.process.fetch(address, path, seconds)
+
+    def top(self, address: str) -> Top:
+        if self.generation.asked is None:
+            self.generation.asked = Top(time.time)
+        self.route(address, "/top", Page(self.generation.process.top))
+        return self.generation.asked
+
+    async def profile(self, seconds: float) -> Profile:
+        return await self.generation.process.profile(seconds)
 
     def metrics_route(self, address: str, *, runtime: bool = False) -> None:
         page = partial(self.generation.process.metrics, runtime=runtime)

@@ -141,6 +141,7 @@ async def _oversee(
     app = App(plan, sources, SystemRandom(), None)
     app.ports = sockets[0].ports()
     app.refresh = overseer.totals
+    app.others = overseer
     app.followers = overseer
     signals = _Signals()
     try:

@@ -44,7 +44,10 @@ from kdns.plan import Plan, Written
 from kdns.plugins.multisocket import MultiSocket
 from kdns.plugins.parts import SourceSettings
 from kdns.sockets import Sockets
+from kdns.telemetry import profiler
 from kdns.telemetry.meters import Meters
+from kdns.telemetry.profiler import Profile
+from kdns.telemetry.top import Window
 from kdns.totals import Totals, past, together
 
 log = logging.getLogger("kdns")
@@ -121,6 +124,12 @@ class Asked(_Message, frozen=True, array_like=True, tag=True):
     """Wants the counters."""
 
 
+class Look(_Message, frozen=True, array_like=True, tag=True):
+    """Wants to know who asks what; or, for `seconds` above 0, where the CPU time goes."""
+
+    seconds: float = 0.0
+
+
 class Stop(_Message, frozen=True, array_like=True, tag=True):
     """Drain, and end."""
 
@@ -131,14 +140,22 @@ class Counted(_Message, frozen=True, array_like=True, tag=True):
     totals: Totals
 
 
+class Looked(_Message, frozen=True, array_like=True, tag=True):
+    """One of the two; neither where it cannot be told."""
+
+    asked: Window | None = None
+    profile: Profile | None = None
+
+
 class Ready(_Message, frozen=True, array_like=True, tag=True):
     """What was to be staged is; or not, and why."""
 
     error: str
 
 
-ToWorker = Staged | Adopted | Discarded | Applied | Removed | Known | Assumed | Begin | Asked | Stop
-ToOverseer = Counted | Ready
+Told = Applied | Removed | Known | Assumed
+ToWorker = Staged | Adopted | Discarded | Told | Begin | Asked | Look | Stop
+ToOverseer = Counted | Ready | Looked
 _encode = msgspec.msgpack.Encoder().encode
 _to_worker = msgspec.msgpack.Decoder(ToWorker)
 _to_overseer = msgspec.msgpack.Decoder(ToOverseer)
@@ -209,6 +226,8 @@ class _Worker:
         """Of who has asked for the counters; None as a result: it has ended."""
         self.ready: asyncio.Future[str] | None = None
         """Of who wants to know whether it has staged; why not, or "" for yes."""
+        self.looks: dict[bool, asyncio.Future[Looked]] = {}
+        """Of who wants to know who asks what (False), and where the CPU time goes (True)."""
         self.counted: Counted | None = None
         """What it said last."""
 
@@ -233,6 +252,10 @@ class _Worker:
                 self.counted = message
                 if self.answer is not None and not self.answer.done():
                     self.answer.set_result(message)
+            case Looked():
+                look = self.looks.pop(message.asked is None, None)
+                if look is not None and not look.done():
+                    look.set_result(message)
             case Ready():
                 if self.ready is not None and not self.ready.done():
                     self.ready.set_result(message.error)
@@ -245,6 +268,9 @@ class _Worker:
             self.answer.set_result(None)
         if self.ready is not None and not self.ready.done():
             self.ready.set_result("")
+        for look in self.looks.values():
+            if not look.done():
+                look.set_result(Looked())
 
 
 class Overseer:
@@ -307,6 +333,34 @@ class Overseer:
             await asyncio.gather(*waiting)
         told = [worker.counted.totals for worker in self._workers.values() if worker.counted]
         return together((self._past, *told))
+
+    # Others.
+
+    async def asked(self) -> list[Window]:
+        """See Others."""
+        told = await self._look(0.0)
+        return [looked.asked for _, looked in told if looked.asked is not None]
+
+    async def profiles(self, seconds: float) -> list[Profile]:
+        """See Others."""
+        told = await self._look(seconds)
+        return [
+            looked.profile.below(f"worker {number}")
+            for number, looked in told
+            if looked.profile is not None
+        ]
+
+    async def _look(self, seconds: float) -> list[tuple[int, Looked]]:
+        """What each worker tells; who asks while others wait gets what they get."""
+        profiles = seconds > 0
+        looks: dict[int, asyncio.Future[Looked]] = {}
+        for number, worker in self._workers.items():
+            if profiles not in worker.looks:
+                worker.looks[profiles] = asyncio.get_running_loop().create_future()
+                worker.tell(Look(seconds))
+            looks[number] = worker.looks[profiles]
+        told = await asyncio.gather(*looks.values())
+        return list(zip(looks, told, strict=True))
 
     # Followers.
 
@@ -476,6 +530,7 @@ def _ignore(_: str) -> None:
 async def work(ties: Ties, rng: Random) -> None:
     """The life of a worker: answer until told to stop, or until the overseer is gone."""
     reader, writer = await asyncio.open_connection(sock=ties.link)
+    profiling: asyncio.Task[None] | None = None
     sources = ToldSources()
     app: App | None = None
     while (body := await _receive(reader)) is not None:
@@ -499,13 +554,28 @@ async def work(ties: Ties, rng: Random) -> None:
                 await app.answer()
             case Asked():
                 writer.write(_frame(Counted(app.totals())))
+            case Look(seconds=0.0):
+                writer.write(_frame(Looked(asked=app.asked())))
+            case Look():
+                profiling = asyncio.create_task(_profile(message.seconds, writer))
             case Stop():
                 break
             case told:
                 sources.take(told)
+    if profiling is not None:
+        profiling.cancel()
     if app is not None:
         await app.stop(linger=False)
     writer.close()
+
+
+async def _profile(seconds: float, writer: asyncio.StreamWriter) -> None:
+    """Take a profile while all else goes on, and tell it."""
+    try:
+        looked = Looked(profile=await profiler.take(seconds))
+    except profiler.ProfilingError:
+        looked = Looked()
+    writer.write(_frame(looked))
 
 
 def _stage(message: Staged, sources: ToldSources, app: App, hand: socket.socket) -> str:

@@ -184,6 +184,19 @@ class Cluster:
         """Whether a pod of that namespace has this address, primary or not."""
         return namespace + address in self._pod_addresses
 
+    def namespaces_of(self, addresses: AbstractSet[bytes]) -> dict[bytes, bytes]:
+        """By address: the namespace, a label, of the pods that have it, where they are of one.
+
+        Walks along the addresses of all pods: for people who ask, not for queries.
+        """
+        found: dict[bytes, bytes | None] = {}
+        for where in self._pod_addresses:
+            namespace, address = where[: where[0] + 1], where[where[0] + 1 :]
+            if address in addresses:
+                same = found.get(address, namespace) == namespace
+                found[address] = namespace if same else None
+        return {address: namespace for address, namespace in found.items() if namespace}
+
     def addresses_within(self, first: bytes, last: bytes) -> Iterator[bytes]:
         """The addresses of services and ready endpoints from `first` to `last`, inclusive.
 

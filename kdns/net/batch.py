@@ -41,6 +41,7 @@ _INBOX: Final = 4096
 _SO_MEMINFO: Final = 55
 _MEMINFO_QUEUED: Final = 0
 _MEMINFO_DROPS: Final = 8
+_MAPPED: Final = bytes(10) + b"\xff\xff"
 
 _ffi = cffi.FFI()
 _ffi.cdef(
@@ -102,6 +103,8 @@ class BatchedUdpListener(UdpListener):
         self.admission = Admission(self, self._loop)
         self.hits = 0
         self.batches = 0
+        self.sample: Callable[[bytes, int], object] | None = None
+        """Told of one client of each batch, 4 or 16 octets, which stands for so many."""
 
     def passed(self) -> int:
         """See admission.Gate."""
@@ -158,6 +161,8 @@ class BatchedUdpListener(UdpListener):
             began = perf_counter()
             hot = self.hits
             self._answer_batch(count)
+            if self.sample is not None:
+                self.sample(self._memory.client(self.batches % count), count)
             # All of a batch come and go together: each of its answers took as long as the batch.
             self._seconds.observe(SECONDS, perf_counter() - began, self.hits - hot)
             if count < SLOTS:
@@ -332,6 +337,14 @@ class _Memory:
             if self._controls[40 * slot + 16] != b"\xfe":
                 self._control_words[10 * slot + 8] = 0
 
+    def client(self, slot: int) -> bytes:
+        """The address of who sent what is in a slot, as octets; 4 where IPv6 carries IPv4."""
+        start = slot * self._name_size
+        if not self._v6:
+            return bytes(self._names[start + 4 : start + 8])
+        address = bytes(self._names[start + 8 : start + 24])
+        return address[12:] if address.startswith(_MAPPED) else address
+
     def origin(self, slot: int) -> tuple[Peer, Back]:
         """Who sent what is in a slot, and the way back."""
         start = slot * self._name_size
@@ -353,11 +366,6 @@ class _Memory:
             data = self._controls[begin : begin + (20 if self._v6 else 12)]
             local, control = source_of(data)
         return Peer(host, port, "udp", local), Back(address, control)
-
-    def client(self, slot: int) -> bytes:
-        """The address of who sent what is in a slot, as octets."""
-        start = slot * self._name_size + (8 if self._v6 else 4)
-        return bytes(self._names[start : start + (16 if self._v6 else 4)])
 
     def reply(self, slot: int) -> bytes:
         """A copy of the reply that stands in a slot's two pieces."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from kdns.plugins.chain import Handler, Request, refuse
 from kdns.plugins.tap import Tap
 from kdns.telemetry.histogram import OCTETS, SECONDS, Histogram
+from kdns.telemetry.top import Places, Searched, Top
 from kdns.wire import name
 from kdns.wire.reply import MAX_UDP_SIZE, OUR_UDP_SIZE, Reply
 
@@ -141,6 +142,12 @@ class Block:
     """Whether a directive must see each query, so that none may be answered without it."""
     debug: bool = False
     """Whether the debug directive is there."""
+    asked: Top | None = None
+    """Where it is counted who asks what, if that is wanted."""
+    searched: list[Searched] = field(default_factory=list)
+    """Zones of clusters that a directive of this block serves."""
+    places: list[Places] = field(default_factory=list)
+    """Who knows of which namespace a pod is."""
     taps: list[Tap] = field(default_factory=list)
     """Who is told of every message as it is on the wire."""
     counted: bool = False

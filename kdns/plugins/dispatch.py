@@ -16,7 +16,7 @@ from kdns.plugins import forwarding
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Outcome, Request
 from kdns.plugins.hot import HotAnswers, Prepared, Span, Table, orders
-from kdns.plugins.peer import Peer
+from kdns.plugins.peer import Peer, packed
 from kdns.plugins.pending import Pending
 from kdns.telemetry.histogram import SECONDS
 from kdns.wire import iana, name
@@ -136,6 +136,8 @@ class Dispatcher:
         if size > size_limit(query, udp=table.proto == "udp", cap=block.udp_limit):
             return None
         body = prepared.body()
+        if block.asked is not None:
+            block.asked.heard(1, query.key, prepared.rcode)
         if block.counted:
             counters = block.counters_of(query.key)
             edns = query.edns
@@ -263,6 +265,10 @@ class Dispatcher:
             wire = self._write(block, request.query, request.peer, reply)
         if block.counted:
             self._count(block, request, reply, len(wire), started)
+        if block.asked is not None:
+            block.asked.heard(1, request.query.key, reply.rcode)
+            if request.peer.proto == "tcp":
+                block.asked.client(packed(request.peer.host), 1)
         for observe in block.observers:
             try:
                 observe(request, reply, len(wire), self.monotonic() - started)

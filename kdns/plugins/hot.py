@@ -256,6 +256,9 @@ class Table:
             return
         entry.counted = entry.hits
         entry.marked = True
+        asked = entry.prepared.block.asked
+        if asked is not None:
+            asked.heard(hits, entry.prepared.qname, entry.prepared.rcode)
         tally = entry.tally
         if tally is None:
             tally = entry.tally = self._tally_of(entry)

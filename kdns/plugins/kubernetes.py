@@ -44,6 +44,7 @@ from kdns.plugins.configured import Configured, read_options
 from kdns.plugins.parts import Parts, SourceSettings
 from kdns.plugins.pending import after
 from kdns.plugins.programming import measure
+from kdns.telemetry.top import Searched
 from kdns.wire import iana, name
 from kdns.wire.iana import Rcode
 from kdns.wire.reply import Reply, RRset
@@ -151,8 +152,11 @@ class Kubernetes(Configured):
                 zones.append(ReverseZone(apex, primary, cluster, options))
             else:
                 zones.append(ForwardZone(apex, cluster, options))
+                parts.block.searched.append(Searched(apex, cluster.namespaces))
             parts.block.own_zones.append(apex)
         fallthrough = tuple(name.from_text(zone) for zone in self.fallthrough or ())
+        if self.pods is PodsMode.VERIFIED:
+            parts.block.places.append(cluster.namespaces_of)
 
         def in_sync() -> bool:
             return source.resources <= cluster.synced

@@ -17,6 +17,8 @@ from kdns.plugins.pending import Pending
 from kdns.plugins.tap import Sink, SinkSettings
 from kdns.plugins.upstream import UpstreamExchange, UpstreamSettings
 from kdns.telemetry.meters import Meters
+from kdns.telemetry.profiler import Profile
+from kdns.telemetry.top import Top
 
 STOPPING = "stopping"
 """What `Parts.unready` names from when the server is told to stop."""
@@ -139,6 +141,12 @@ class Parts(Protocol):
 
         None in a process that serves none.
         """
+
+    def top(self, address: str) -> Top:
+        """Where it is counted who asks what; served at /top on `address`."""
+
+    async def profile(self, seconds: float) -> Profile:
+        """Where the CPU time of all processes goes, for so long. Raises ProfilingError."""
 
     def sink(self, settings: SinkSettings) -> Sink:
         """Where frames of dnstap go."""

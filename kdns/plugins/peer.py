@@ -1,5 +1,6 @@
 """Who asked, and over what."""
 
+import socket
 from typing import Literal, NamedTuple, Protocol
 
 from kdns.plugins.pending import Pending
@@ -20,6 +21,13 @@ class Peer(NamedTuple):
     def family(self) -> int:
         """4 or 6."""
         return 6 if ":" in self.host else 4
+
+
+def packed(host: str) -> bytes:
+    """The 4 or 16 octets of a numeric address; its scope is left out."""
+    if ":" in host:
+        return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    return socket.inet_pton(socket.AF_INET, host)
 
 
 class Answerer(Protocol):

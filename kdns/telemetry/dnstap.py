@@ -8,6 +8,8 @@ import socket
 from dataclasses import dataclass
 from enum import IntEnum
 
+from kdns.telemetry.protobuf import fixed32, number, octets
+
 CONTENT_TYPE = b"protobuf:dnstap.Dnstap"
 
 
@@ -67,11 +69,11 @@ def encode(server: Server, message: Message, extra: bytes = b"") -> bytes:
     """The payload of one frame."""
     return b"".join(
         [
-            _octets(1, server.identity),
-            _octets(2, server.version),
-            _octets(3, extra),
-            _octets(14, _message(message)),
-            _number(15, 1),
+            octets(1, server.identity),
+            octets(2, server.version),
+            octets(3, extra),
+            octets(14, _message(message)),
+            number(15, 1),
         ]
     )
 
@@ -79,19 +81,19 @@ def encode(server: Server, message: Message, extra: bytes = b"") -> bytes:
 def _message(message: Message) -> bytes:
     asked, answered = _packed(message.query_address), _packed(message.response_address)
     family = 2 if len(asked or answered) == 16 else 1
-    parts = [_number(1, message.kind)]
+    parts = [number(1, message.kind)]
     if asked or answered:
-        parts.append(_number(2, family))
+        parts.append(number(2, family))
     parts += [
-        _number(3, message.protocol),
-        _octets(4, asked),
-        _octets(5, answered),
-        _number(6, message.query_port),
-        _number(7, message.response_port),
+        number(3, message.protocol),
+        octets(4, asked),
+        octets(5, answered),
+        number(6, message.query_port),
+        number(7, message.response_port),
         _time(8, 9, message.query_time),
-        _octets(10, message.query),
+        octets(10, message.query),
         _time(12, 13, message.response_time),
-        _octets(14, message.response),
+        octets(14, message.response),
     ]
     return b"".join(parts)
 
@@ -105,28 +107,9 @@ def _packed(host: str) -> bytes:
         return b""
 
 
-def _varint(number: int) -> bytes:
-    octets = bytearray()
-    while number > 127:
-        octets.append(number & 127 | 128)
-        number >>= 7
-    octets.append(number)
-    return bytes(octets)
-
-
-def _number(field: int, number: int) -> bytes:
-    return _varint(field << 3) + _varint(number) if number else b""
-
-
-def _octets(field: int, octets: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(octets)) + octets if octets else b""
-
-
 def _time(seconds_field: int, rest_field: int, when: float) -> bytes:
-    """Whole seconds as a varint, and nanoseconds as four octets, little end first."""
+    """Whole seconds, and nanoseconds."""
     if not when:
         return b""
     seconds = int(when)
-    nanoseconds = int((when - seconds) * 1e9)
-    tag = _varint(rest_field << 3 | 5)
-    return _number(seconds_field, seconds) + tag + nanoseconds.to_bytes(4, "little")
+    return number(seconds_field, seconds) + fixed32(rest_field, int((when - seconds) * 1e9))

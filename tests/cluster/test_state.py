@@ -277,6 +277,17 @@ def test_two_pods_of_one_address_are_both_it_until_both_are_gone() -> None:
         assert cluster.has_pod(SHOP, packed("10.1.0.1")) is left
 
 
+def test_the_namespaces_of_addresses_are_known_where_they_are_one() -> None:
+    cluster = cluster_of(
+        pod("a.shop", "10.1.0.1"),
+        pod("b.shop", "10.1.0.2"),
+        pod("c.other", "10.1.0.2"),
+        pod("d.shop", "10.1.0.3"),
+    )
+    asked = {packed("10.1.0.1"), packed("10.1.0.2"), packed("10.1.0.9")}
+    assert cluster.namespaces_of(asked) == {packed("10.1.0.1"): SHOP}
+
+
 # Malformed objects
 
 

@@ -614,3 +614,28 @@ async def test_a_queue_that_is_held_short_takes_less(server: Server) -> None:
                 sock.send(wire(number, OURS))
             assert 400 < listener.waiting() < 1024
             assert listener.missed() == 2048 - listener.waiting()
+
+
+@pytest.mark.parametrize(
+    ("bound", "asked", "address"),
+    [
+        ("127.0.0.1", "127.0.0.1", bytes((127, 0, 0, 1))),
+        ("::1", "::1", bytes(15) + b"\x01"),
+    ],
+)
+@pytest.mark.usefixtures("ipv6")
+async def test_of_each_batch_one_client_stands_for_all(
+    server: Server, bound: str, asked: str, address: bytes
+) -> None:
+    server.keep(b"hot", b"body")
+    told: list[tuple[bytes, int]] = []
+    async with listening(server, bind_udp(bound, 0)) as listener:
+        listener.sample = lambda client, times: told.append((client, times))
+        with Clients(listener) as clients:
+            sock = clients.ask(asked)
+            for number in range(10):
+                sock.send(wire(number, b"hot"))
+            await receive(sock, 10)
+    assert {client for client, _ in told} == {address}
+    assert sum(times for _, times in told) == 10
+    assert len(told) == listener.batches

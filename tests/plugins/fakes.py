@@ -13,12 +13,14 @@ from kdns.corefile.parser import parse as parse_corefile
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Handler, Outcome, Request, refuse
 from kdns.plugins.configured import Configured, Parse
-from kdns.plugins.parts import Route, SourceSettings, Timer
+from kdns.plugins.parts import HttpReply, Route, SourceSettings, Timer
 from kdns.plugins.peer import Peer, Proto
 from kdns.plugins.pending import Pending
 from kdns.plugins.tap import SinkSettings
 from kdns.plugins.upstream import UpstreamError, UpstreamExchange, UpstreamSettings
 from kdns.telemetry.meters import Meters
+from kdns.telemetry.profiler import Profile, ProfilingError
+from kdns.telemetry.top import Top
 from kdns.testing.clock import ManualClock
 from kdns.wire import iana, name
 from kdns.wire.message import HEADER, Edns, Query
@@ -69,6 +71,9 @@ class FakeParts:
     routes: dict[tuple[str, str], Route] = field(default_factory=dict)
     fetches: list[Pending[bool]] = field(default_factory=list)
     fetched: list[tuple[str, str, float]] = field(default_factory=list)
+    seen: Top = field(default_factory=lambda: Top(lambda: 1700000000.0))
+    profiled: list[float] = field(default_factory=list)
+    profile_error: str = ""
     sinks: "dict[str, FakeSink]" = field(default_factory=dict)
     metrics: list[str] = field(default_factory=list)
     readiness: list[tuple[str, Callable[[], bool]]] = field(default_factory=list)
@@ -122,6 +127,16 @@ class FakeParts:
     def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:
         self.fetched.append((address, path, seconds))
         return self.fetches.pop(0) if self.fetches else None
+
+    def top(self, address: str) -> Top:
+        self.routes[address, "/top"] = lambda: HttpReply(200, b"")
+        return self.seen
+
+    async def profile(self, seconds: float) -> Profile:
+        self.profiled.append(seconds)
+        if self.profile_error:
+            raise ProfilingError(self.profile_error)
+        return Profile(seconds, [([("inner", "a/b/c.py", 7), ("outer", "a/b/c.py", 1)], 3)])
 
     def sink(self, settings: SinkSettings) -> "FakeSink":
         self.sinks[str(settings)] = FakeSink()

@@ -21,6 +21,7 @@ COREDNS_ORDER = re.findall(
     "template transfer hosts route53 azure clouddns k8s_external kubernetes file auto secondary "
     "etcd loop forward grpc erratic whoami on sign view nomad",
 )
+OUR_OWN = {"top"}
 
 KUBEADM = """.:53 {
     errors
@@ -75,12 +76,12 @@ def understood(
 
 
 def test_the_order_is_coredns_s() -> None:
-    names = [plugin.name for plugin in BUILT_IN]
+    names = [plugin.name for plugin in BUILT_IN if plugin.name not in OUR_OWN]
     assert names == [name for name in COREDNS_ORDER if name in names]
 
 
 def test_every_directive_of_coredns_is_known_or_known_to_be_missing() -> None:
-    ours = {plugin.name for plugin in BUILT_IN}
+    ours = {plugin.name for plugin in BUILT_IN} - OUR_OWN
     assert ours | set(OF_COREDNS) == set(COREDNS_ORDER)
     assert not ours & set(OF_COREDNS)
 

@@ -1,0 +1,102 @@
+"""`kdns top`: who asks what, as tables on a terminal, from a server's /top."""
+
+import json
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from kdns.admin.top import TITLES
+
+EVERY = 2.0
+PATIENCE = 10.0
+MAX_ANSWER = 4 << 20
+
+
+class TopError(Exception):
+    """The server cannot be asked, or says something else: one line."""
+
+
+def address(text: str, number: int) -> str:
+    """Where to ask: a URL, or what is missing of it filled in."""
+    url = text if "://" in text else f"http://{text}"
+    path = urlsplit(url).path
+    if path in ("", "/"):
+        url = f"{url.rstrip('/')}/top"
+    return f"{url}?n={number}"
+
+
+def fetch(url: str) -> dict[str, Any]:
+    """What the server says now. Raises TopError."""
+    if not url.startswith(("http://", "https://")):
+        raise TopError(f"{url}: expected http:// or https://")
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as reply:  # noqa: S310 - see above
+            told = json.loads(reply.read(MAX_ANSWER))
+    except (OSError, ValueError) as error:
+        raise TopError(f"{url}: {error}") from error
+    if not isinstance(told, dict) or "names" not in told:
+        raise TopError(f"{url}: expected what the directive `top` serves")
+    return told
+
+
+def tables(told: dict[str, Any], before: dict[str, Any] | None, seconds: float) -> Group:
+    """A table of each kind that has something in it.
+
+    before: what was said `seconds` ago, for rates.
+    """
+    made: list[Table] = []
+    for kind, title in (*TITLES.items(), ("namespaces", "namespaces")):
+        held = told[kind]
+        if not held["most"]:
+            continue
+        caption = f"{title}: {held['total']} queries in {told['seconds']:g} s"
+        table = Table(title=caption, title_justify="left", title_style="bold")
+        table.add_column("which", style="cyan", overflow="fold")
+        table.add_column("queries", justify="right")
+        table.add_column("share", justify="right")
+        table.add_column("a second", justify="right")
+        earlier = {one["key"]: one["count"] for one in before[kind]["most"]} if before else {}
+        for one in held["most"]:
+            least = f"{one['count'] - one['error']}–" if one["error"] else ""
+            rate = ""
+            if one["key"] in earlier and seconds > 0:
+                rate = f"{max(0, one['count'] - earlier[one['key']]) / seconds:.1f}"
+            share = f"{100 * one['count'] / max(1, held['total']):.1f} %"
+            table.add_row(one["key"], f"{least}{one['count']}", share, rate)
+        made.append(table)
+    return Group(*made) if made else Group("nothing was asked yet")
+
+
+def show(
+    url: str,
+    *,
+    once: bool,
+    console: Console | None = None,
+    sleep: Callable[[float], object] = time.sleep,
+) -> int:
+    """Show it, again and again on a terminal until Ctrl-C; the exit status."""
+    console = console or Console()
+    try:
+        told = fetch(url)
+        if once or not console.is_terminal:
+            console.print(tables(told, None, 0.0))
+            return 0
+        with Live(tables(told, None, 0.0), console=console, screen=True) as live:
+            before, asked = told, time.monotonic()
+            while True:
+                sleep(EVERY)
+                told, now = fetch(url), time.monotonic()
+                live.update(tables(told, before, now - asked))
+                before, asked = told, now
+    except KeyboardInterrupt:
+        return 0
+    except TopError as error:
+        print(f"kdns: {error}", file=sys.stderr)
+        return 1
