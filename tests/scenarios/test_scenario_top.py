@@ -13,8 +13,7 @@ import pytest
 
 from kdns.testing.apiserver import ApiServer
 from tests.scenarios.test_scenario_apiserver import SHOP, ask, service, until
-from tests.scenarios.test_scenario_workers import free_port
-from tests.serving import command, environment, serving
+from tests.serving import command, environment, free_port, serving
 
 COREFILE = """. {{
     bind 127.0.0.1
