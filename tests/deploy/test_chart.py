@@ -64,9 +64,10 @@ def test_a_cluster_takes_every_object(mode: str) -> None:
     assert complaints(chart(values={"mode": mode} | ALL)) == []
 
 
+@pytest.mark.parametrize("mode", ["beside", "replace"])
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_a_cluster_takes_what_values_of_the_coredns_chart_make(example: Path) -> None:
-    assert complaints(chart(f"--values={example}")) == []
+def test_a_cluster_takes_what_values_of_the_coredns_chart_make(example: Path, mode: str) -> None:
+    assert complaints(chart(f"--values={example}", values={"mode": mode})) == []
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -189,10 +190,11 @@ def test_without_the_snapshot_the_arguments_are_kubeadm_s() -> None:
     assert container(objects)["args"] == ["-conf", "/etc/coredns/Corefile"]
 
 
-def test_the_corefile_of_coredns_is_mounted_when_told() -> None:
+def test_the_corefile_of_coredns_is_mounted_when_told_with_all_that_is_beside_it() -> None:
+    """k3s has the file of `hosts` in there."""
     objects = chart(values={"existingConfigMap": "coredns"})
     volumes = only(objects, "Deployment")["spec"]["template"]["spec"]["volumes"]
-    assert volumes[0]["configMap"]["name"] == "coredns"
+    assert volumes[0]["configMap"] == {"name": "coredns"}
 
 
 def test_no_corefile_is_made_beside_one_that_exists() -> None:

@@ -33,8 +33,11 @@ def main() -> NoReturn:
     parser.add_argument("root", type=Path)
     parser.add_argument("--bind", action="append", default=[])
     parser.add_argument("--env", action="append", default=[])
+    parser.add_argument("--cgroup", type=Path, help="one that bounds its memory, to be joined")
     parser.add_argument("argv", nargs="+")
     options = parser.parse_args()
+    if options.cgroup:
+        (options.cgroup / "cgroup.procs").write_text(str(os.getpid()))
     _mount(options.root, [text.split(":") for text in options.bind])
     last = int(LAST_CAPABILITY.read_text())
     os.chroot(options.root)

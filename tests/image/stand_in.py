@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from rich.console import Console
@@ -25,6 +26,7 @@ from tests.image.dockerfile import Instruction, Stage, expand, read, sent
 
 SOURCE = Path(__file__).parents[2]
 KUBEADM = ["-conf", "/etc/coredns/Corefile"]
+KUBEADM_MEMORY = 170 * 2**20
 COREFILE = """.:53 {
     errors
     health {
@@ -183,6 +185,9 @@ def _ask(root: Path, environment: dict[str, str], stage: Stage) -> None:
     binds.append(f"{state}:/var/lib/kdns")
     words = [f"--bind={bind}" for bind in binds]
     words += [f"--env={name}={text}" for name, text in environment.items()]
+    cgroup = _cgroup()
+    if cgroup is not None:
+        words.append(f"--cgroup={cgroup.place}")
     more = ["--manifests", "/manifests", "--state-dir", "/var/lib/kdns"]
     inside = [sys.executable, "-m", "tests.image.container", str(root), *words, "--"]
     process = subprocess.Popen(
@@ -219,6 +224,9 @@ def _ask(root: Path, environment: dict[str, str], stage: Stage) -> None:
         for line in metrics.splitlines():
             if line.startswith(kept):
                 console.print(f"  {line}")
+        if cgroup is not None:
+            most = int((cgroup.place / cgroup.peak).read_text()) / 2**20
+            console.print(f"  memory at most: {most:.0f} MiB of {KUBEADM_MEMORY >> 20} MiB")
         wanted = ("Uid", "Gid", "NoNewPrivs", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
         for line in status.splitlines():
             if line.partition(":")[0] in (*wanted, "VmHWM"):
@@ -231,6 +239,36 @@ def _ask(root: Path, environment: dict[str, str], stage: Stage) -> None:
     finally:
         process.terminate()
         process.wait(20)
+        if cgroup is not None:
+            cgroup.place.rmdir()
+
+
+@dataclass(frozen=True, slots=True)
+class _Cgroup:
+    """A control group that may have as much memory as kubeadm allows."""
+
+    place: Path
+    peak: str
+
+
+def _cgroup() -> _Cgroup | None:
+    """Of version 2 or 1, whichever has memory here; None where neither has."""
+    mounted = Path("/sys/fs/cgroup")
+    for parent, limit, peak in (
+        (mounted, "memory.max", "memory.peak"),
+        (mounted / "memory", "memory.limit_in_bytes", "memory.max_usage_in_bytes"),
+    ):
+        place = parent / f"kdns-stand-in-{os.getpid()}"
+        try:
+            place.mkdir()
+        except OSError:
+            continue
+        if (place / limit).exists():
+            (place / limit).write_text(str(KUBEADM_MEMORY))
+            return _Cgroup(place, peak)
+        place.rmdir()
+    console.print("  no control group for memory here: its limit is not tried")
+    return None
 
 
 def _inside(pid: int, *argv: str) -> str:

@@ -164,6 +164,7 @@ spec:
     - name: config-volume
       configMap:
         name: {{ include "kdns.configMap" . }}
+        {{- if not .Values.existingConfigMap }}
         items:
           - key: Corefile
             path: Corefile
@@ -171,6 +172,7 @@ spec:
           - key: {{ .filename }}
             path: {{ .filename }}
           {{- end }}
+        {{- end }}
     {{- if .Values.state.enabled }}
     - name: state
       {{- toYaml .Values.state.volume | nindent 6 }}
