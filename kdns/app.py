@@ -26,6 +26,7 @@ from kdns.cluster.state import Cluster
 from kdns.counts import EndpointCounts
 from kdns.endpoint import Endpoint
 from kdns.generation import Generation
+from kdns.memory import Level, MemoryGuard, give_back, resident
 from kdns.net.files import for_clients, raise_limit
 from kdns.net.upstreams import SharedUpstreams
 from kdns.plan import Plan
@@ -144,6 +145,9 @@ class App:
         self.meters = Meters()
         """Of the process; those of a Corefile are its generation's."""
         self.upstreams = SharedUpstreams(rng)
+        self.memory: int | None = None
+        """Octets of memory that there may be; None for any number."""
+        self._guard: MemoryGuard | None = None
         self.stopping = False
         self._closed = False
         self._generation: Generation | None = None
@@ -251,6 +255,7 @@ class App:
                 await self.admin.renew(generation.routes)
             await self.sources.start()
             self._take_over()
+            self._guard_memory()
         except BaseException:
             await self._close()
             raise
@@ -365,6 +370,8 @@ class App:
         for place, endpoint in self._endpoints.items():
             endpoint.serve(generation.served[place])
         self._widen()
+        if self._guard is not None:
+            self._guard.tell()
         return gone
 
     async def _wait_until_ready(self, generation: Generation) -> None:
@@ -419,6 +426,8 @@ class App:
             await asyncio.sleep(seconds)
 
     async def _close(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
         staged, self._staged = self._staged, None
         endpoints = self._endpoints | (staged.fresh if staged is not None else {})
         await asyncio.gather(*[self._close_endpoint(*item) for item in endpoints.items()])
@@ -534,6 +543,18 @@ class App:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECT)
+
+    def _guard_memory(self) -> None:
+        if self.memory is not None and self.sockets is not None:
+            self._guard = MemoryGuard(self.memory, resident, self._shrink, self.loop, give_back)
+            self._guard.watch(self.meters)
+            self._guard.start()
+
+    def _shrink(self, level: Level) -> None:
+        for generation in (*self._retired, self.running):
+            generation.shrink(level.kept, level.pending)
+        for endpoint in self._endpoints.values():
+            endpoint.shrink(level.hot)
 
     def _widen(self) -> None:
         """Have room for what the cluster has, and no more connections than there are files for."""

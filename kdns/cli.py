@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import kdns
 from kdns.commands import check, compare, top
 from kdns.commands.asking import AskingError
-from kdns.commands.options import port
+from kdns.commands.options import octets, port
 from kdns.kube.client import WATCH_SILENCE_SECONDS
 from kdns.kube.reading import ReadingError
 from kdns.kube.watches import AUDIT_EVERY
@@ -81,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument(
         "--workers", type=_workers, metavar="N",
         help="processes that answer; overrides multisocket (1)",
+    )  # fmt: skip
+    server.add_argument(
+        "--memory-limit", type=octets, metavar="SIZE",
+        help="memory for all processes, 160Mi say; tables are made smaller near it (the "
+        "container's limit)",
     )  # fmt: skip
     server.add_argument(
         "--state-dir",

@@ -87,6 +87,10 @@ class Endpoint:
             table.count()
         return totals([self.dispatcher.nobody], [])
 
+    def shrink(self, part: float) -> None:
+        """Have room for a part of the answers at hand."""
+        self.dispatcher.shrink(part)
+
     def connections(self) -> int:
         """How many are open."""
         return sum(tcp.connections for tcp in self._tcp)

@@ -35,6 +35,7 @@ from kdns.plugins.parts import (
     HttpRequest,
     Page,
     Route,
+    Scarce,
     SourceSettings,
     Timer,
 )
@@ -106,6 +107,7 @@ class Generation:
         self.readiness: list[tuple[str, Callable[[], bool]]] = []
         self.started: list[Callable[[], Awaitable[object] | None]] = []
         self.stopped: list[Callable[[], Awaitable[object] | None]] = []
+        self.scarce: list[tuple[Scarce, Callable[[float], object]]] = []
         self.lameduck = 0.0
         self.over = False
         self._uses: Counter[UpstreamSettings] = Counter()
@@ -130,6 +132,11 @@ class Generation:
             waiting = action()
             if waiting is not None:
                 await waiting
+
+    def shrink(self, kept: float, pending: float) -> None:
+        """Have these parts of what is kept from upstreams, and of questions to them."""
+        for kind, shrink in self.scarce:
+            shrink(kept if kind == "kept" else pending)
 
     def unready(self) -> list[str]:
         """The names of what is not ready."""
@@ -168,7 +175,7 @@ class Generation:
             block.handler = refuse
             block.forwarded.clear()
             block.observers.clear()
-        for held in (self.stopped, self.started, self.readiness, self._listening):
+        for held in (self.stopped, self.started, self.readiness, self.scarce, self._listening):
             held.clear()
         for settings in list(self._uses.elements()):
             self.release(settings)
@@ -300,6 +307,9 @@ class BlockParts:
     def metrics_route(self, address: str, *, runtime: bool = False) -> None:
         page = partial(self.generation.process.metrics, runtime=runtime)
         self.route(address, "/metrics", Page(page))
+
+    def when_short(self, kind: Scarce, shrink: Callable[[float], object]) -> None:
+        self.generation.scarce.append((kind, shrink))
 
     def when_ready(self, name: str, ready: Callable[[], bool]) -> None:
         self.generation.readiness.append((name, ready))

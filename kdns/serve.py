@@ -21,7 +21,7 @@ from pathlib import Path
 from random import SystemRandom
 
 import kdns
-from kdns import workers
+from kdns import memory, workers
 from kdns.admin.http import AdminError
 from kdns.app import App
 from kdns.cluster.held import Held
@@ -71,13 +71,14 @@ def serve(options: argparse.Namespace) -> int:
     _log_to_stdout(options.log_format)
     plan = load(options)
     processes = options.workers or workers.wanted(plan)
+    limit = memory.for_each(options.memory_limit or memory.group_limit(), processes)
     if processes == 1:
         _warn(plan)
         (sockets,) = open_sockets(plan.listeners())
-        return _run(_serve(plan, sockets, options))
+        return _run(_serve(plan, sockets, options, limit))
     # The nursery comes first: who keeps no socket of ours open cannot keep one open for too long.
     # It comes before the first line of the log too, which a thread writes.
-    nursery = plant(lambda _, ties: _run(_work(ties)))
+    nursery = plant(lambda _, ties: _run(_work(ties, limit)))
     _warn(plan)
     try:
         opened = open_sockets(plan.listeners(), processes)
@@ -111,9 +112,12 @@ def _sources(
     )
 
 
-async def _serve(plan: Plan, sockets: Sockets, options: argparse.Namespace) -> int:
+async def _serve(
+    plan: Plan, sockets: Sockets, options: argparse.Namespace, limit: int | None
+) -> int:
     """One process that does everything."""
     app = App(plan, _sources(options), SystemRandom(), sockets)
+    app.memory = limit
     signals = _Signals()
     try:
         await app.start()
@@ -163,9 +167,9 @@ async def _oversee(
     return int(overseer.lost.is_set())
 
 
-async def _work(ties: Ties) -> int:
+async def _work(ties: Ties, limit: int | None) -> int:
     """One of the processes that answer."""
-    await workers.work(ties, SystemRandom())
+    await workers.work(ties, SystemRandom(), limit)
     return 0
 
 

@@ -527,8 +527,11 @@ def _ignore(_: str) -> None:
     """The overseer has told of it."""
 
 
-async def work(ties: Ties, rng: Random) -> None:
-    """The life of a worker: answer until told to stop, or until the overseer is gone."""
+async def work(ties: Ties, rng: Random, memory: int | None = None) -> None:
+    """The life of a worker: answer until told to stop, or until the overseer is gone.
+
+    memory: octets that it may have; None for any number.
+    """
     reader, writer = await asyncio.open_connection(sock=ties.link)
     profiling: asyncio.Task[None] | None = None
     sources = ToldSources()
@@ -541,6 +544,7 @@ async def work(ties: Ties, rng: Random) -> None:
             sockets = take_all(ties.hand, message.places)
             app = App(message.written.plan(os.environ), sources, rng, sockets)
             app.serves_admin = False
+            app.memory = memory
             await app.prepare()
             continue
         match message:

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from random import Random
+from types import MethodType
 
 import dns.asyncquery
 import dns.message
@@ -21,7 +22,10 @@ from kdns.app import App, NotReadyError
 from kdns.cluster.objects import Resource
 from kdns.cluster.state import Cluster
 from kdns.corefile.errors import CorefileError
+from kdns.memory import ROOMY
+from kdns.net.tcp import IDLE, MAX_CONNECTIONS
 from kdns.plan import Plan, make_plan
+from kdns.plugins.forwarding import MAX_FLIGHTS, Forwarding
 from kdns.plugins.kubernetes import KubernetesHandler
 from kdns.plugins.parts import NOTHING_ASKED
 from kdns.sockets import open_sockets
@@ -80,10 +84,13 @@ class Running:
 
 
 @asynccontextmanager
-async def running(text: str, sources: ToldSources | None = None) -> AsyncIterator[Running]:
+async def running(
+    text: str, sources: ToldSources | None = None, memory: int | None = None
+) -> AsyncIterator[Running]:
     plan = planned(text)
     (sockets,) = open_sockets(plan.listeners())
     app = App(plan, sources or Numbered(), Random(1), sockets)
+    app.memory = memory
     await app.start()
     try:
         yield Running(app)
@@ -290,3 +297,44 @@ async def test_a_server_that_lingers_answers_but_is_not_ready() -> None:
         await server.app.linger(lameduck=True)
         assert server.app.stopping
         assert await server.rcode() == dns.rcode.NOERROR
+
+
+# Bounds.
+
+
+FORWARDS = ". {{\n bind 127.0.0.1\n prometheus 127.0.0.1:0\n cache{}\n forward . 127.0.0.1:1\n}}\n"
+
+
+async def test_the_bound_of_memory_is_told_to_what_keeps_things_and_to_a_new_corefile() -> None:
+    async with running(FORWARDS.format(""), memory=ROOMY // 4) as server:
+        assert forwardings(server) == [MAX_FLIGHTS // 4]
+        await server.change(FORWARDS.format(" 30"))
+        assert forwardings(server) == [MAX_FLIGHTS // 4] * 2
+        assert "kdns_memory_limit_bytes 1.34217728e+08" in await server.scrape()
+
+
+async def test_without_one_everything_has_its_full_size() -> None:
+    async with running(FORWARDS.format("")) as server:
+        assert forwardings(server) == [MAX_FLIGHTS]
+        assert "kdns_memory_limit_bytes" not in await server.scrape()
+
+
+def forwardings(server: Running) -> list[int]:
+    """How many questions may be in flight, of each Corefile that there is."""
+    found = []
+    for generation in (*server.app._retired, server.app.running):
+        for kind, shrink in generation.scarce:
+            if kind == "pending":
+                assert isinstance(shrink, MethodType)
+                assert isinstance(shrink.__self__, Forwarding)
+                found.append(shrink.__self__.most_flights)
+    return found
+
+
+async def test_connections_are_as_the_corefile_says_and_no_more_than_there_are_files_for() -> None:
+    async with running(WHOAMI.replace("whoami", "whoami\n timeouts {\n idle 30s\n}")) as server:
+        (tcp,) = server.app._endpoints[PLACE]._tcp
+        assert tcp.idle == 30.0
+        assert tcp.limit <= MAX_CONNECTIONS
+        await server.change(WHOAMI)
+        assert tcp.idle == IDLE

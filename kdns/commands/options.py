@@ -28,3 +28,17 @@ def rate(text: str) -> float:
     if not 0 < value <= MOST:
         raise argparse.ArgumentTypeError(f"expected a number up to {MOST}, got {text!r}")
     return value
+
+
+_UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+_UNITS |= {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
+LEAST_MEMORY = 32 << 20
+
+
+def octets(text: str) -> int:
+    """Octets, from a quantity of memory as Kubernetes writes it: 160Mi, 170M, 178257920."""
+    digits = text.rstrip("".join(set("".join(_UNITS))))
+    unit = text[len(digits) :]
+    if not digits.isdecimal() or unit not in _UNITS or int(digits) * _UNITS[unit] < LEAST_MEMORY:
+        raise argparse.ArgumentTypeError(f"expected 32Mi or more, as in 160Mi, got {text!r}")
+    return int(digits) * _UNITS[unit]

@@ -60,6 +60,7 @@ class Cache(Configured):
 
     def build(self, parts: Parts, following: Handler) -> Handler:
         handler = CacheHandler(self.options, parts, following)
+        parts.when_short("kept", handler.shrink)
         count(handler, parts)
         return handler
 
@@ -72,6 +73,7 @@ class CacheHandler:
         self.stores = {"success": Store(options.success.capacity)}
         self.stores["denial"] = Store(options.denial.capacity)
         self.misses = self.prefetches = self.stale_served = self.drops = 0
+        self._octets = options.octets
         self._parts = parts
         self._following = following
         self._zones = tuple(name.from_text(zone) for zone in options.zones)
@@ -82,6 +84,13 @@ class CacheHandler:
         self._word = object()
         self._until = 0.0
         """Until when answers may rest on the word; it is only known to be so while one does."""
+
+    def shrink(self, part: float) -> None:
+        """Keep a part of what may be kept, from now on."""
+        self._octets = int(self.options.octets * part)
+        for kind, settings in (("success", self.options.success), ("denial", self.options.denial)):
+            self.stores[kind].shrink(int(settings.capacity * part))
+        self._fit()
 
     def __call__(self, request: Request) -> Outcome:
         """Answer from the cache, or pass on."""
@@ -281,11 +290,14 @@ class CacheHandler:
     def _put(self, kind: str, key: Key, passed: Passed, lasts: float) -> None:
         if lasts <= 0:
             return
-        store, other = self.stores[kind], self.stores[_OTHER[kind]]
-        other.drop(key)
-        store.put(Kept(key, kind, passed, self._parts.monotonic(), lasts))
-        while store.octets + other.octets > self.options.octets:
-            max(store, other, key=_octets).evict()
+        self.stores[_OTHER[kind]].drop(key)
+        self.stores[kind].put(Kept(key, kind, passed, self._parts.monotonic(), lasts))
+        self._fit()
+
+    def _fit(self) -> None:
+        success, denial = self.stores.values()
+        while success.octets + denial.octets > self._octets:
+            max(success, denial, key=_octets).evict()
 
 
 _OTHER = {"success": "denial", "denial": "success"}

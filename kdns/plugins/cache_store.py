@@ -90,3 +90,9 @@ class Store:
         _, evicted = self._held.popitem(last=False)
         self.octets -= evicted.octets
         self.evictions += 1
+
+    def shrink(self, limit: int) -> None:
+        """Have so many entries at most from now on."""
+        self.limit = limit
+        while len(self._held) > limit:
+            self.evict()

@@ -81,6 +81,12 @@ class Dispatcher:
         for table in self.tables:
             table.widen(names)
 
+    def shrink(self, part: float) -> None:
+        """Have room for a part of the hot answers."""
+        self.hot.shrink(part)
+        for table in self.tables:
+            table.shrink(part)
+
     def __call__(self, wire: bytes, peer: Peer) -> bytes | None | Pending[bytes | None]:
         """See Answerer."""
         return self.answer(wire, peer, None)

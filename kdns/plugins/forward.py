@@ -94,6 +94,7 @@ class Forward(Configured):
             raise CorefileError.at(self.place, f"forward: {error}") from error
         handler = ForwardHandler(self, targets, parts, following)
         handler.forwarding.taps = parts.block.taps
+        parts.when_short("pending", handler.forwarding.shrink)
         count(handler, parts)
         parts.block.forwarded.append(handler.takes)
         if named:

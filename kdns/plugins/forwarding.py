@@ -40,6 +40,8 @@ MAX_FLIGHTS = 16_384
 """Different questions in flight."""
 MAX_WAITING = 65_536
 """Clients that wait for them."""
+FEWEST = 64
+"""Of either, however short memory is."""
 TICK = 0.02
 """How often, in seconds, it is looked at which questions want a second try."""
 FIRST_GUESS = 0.3
@@ -195,10 +197,16 @@ class Forwarding:
         self.merged = self.hedged = self.broken = 0
         """Counts: questions that joined another; second tries; questions when all were down."""
         self._parts = parts
+        self.most_flights, self.most_waiting = MAX_FLIGHTS, MAX_WAITING
         self._flights: dict[object, Flight] = {}
         self._turn = 0
         self._hedges = MAX_HEDGES
         self._ticking = False
+
+    def shrink(self, part: float) -> None:
+        """Have a part of the questions in flight, and of the clients that wait, from now on."""
+        self.most_flights = max(FEWEST, int(MAX_FLIGHTS * part))
+        self.most_waiting = max(FEWEST, int(MAX_WAITING * part))
 
     def ask(self, query: Query, *, tcp: bool) -> Pending[Reply]:
         """The reply to a client's question, a SERVFAIL where there is none in time.
@@ -206,8 +214,8 @@ class Forwarding:
         tcp: whether the client asks over TCP.
         """
         pending: Pending[Reply] = Pending()
-        if self.waiting >= MAX_WAITING:
-            pending.resolve(self._busy("clients wait", MAX_WAITING))
+        if self.waiting >= self.most_waiting:
+            pending.resolve(self._busy("clients wait", self.most_waiting))
             return pending
         rules = self.rules
         tcp = rules.force_tcp or (tcp and not rules.prefer_udp)
@@ -222,8 +230,8 @@ class Forwarding:
             self.waiting += 1
             flight.waiting.append(pending)
             return pending
-        if len(self._flights) >= MAX_FLIGHTS:
-            pending.resolve(self._busy("questions are in flight", MAX_FLIGHTS))
+        if len(self._flights) >= self.most_flights:
+            pending.resolve(self._busy("questions are in flight", self.most_flights))
             return pending
         now = self._parts.monotonic()
         wire = _question(query, flags, spoken)

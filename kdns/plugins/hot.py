@@ -188,6 +188,24 @@ class Tally:
         self.times = 0
 
 
+class Room:
+    """How many answers there is room for: `base` and those to `names` names of a cluster.
+
+    part: of it, where memory is short. Answers of the cluster, which are worth most, suffer last.
+    """
+
+    __slots__ = ("base", "names", "part")
+
+    def __init__(self, base: int) -> None:
+        self.base = base
+        self.names = 0
+        self.part = 1.0
+
+    def limit(self) -> int:
+        """The bound."""
+        return max(1, int(self.base * self.part + PER_NAME * self.names * min(1.0, 8 * self.part)))
+
+
 class Table:
     """The hot answers of one listener. `entries` is read by the listener itself."""
 
@@ -200,6 +218,7 @@ class Table:
         self.seconds = Histogram.of(SECONDS)
         """How long hot answers took that are not in the metrics yet; shared out as they are."""
         self._pin = pin
+        self._room = Room(limit)
         self._limit = limit
         self._tallies: dict[object, Tally] = {}
         self._unsettled: list[Tally] = []
@@ -208,7 +227,16 @@ class Table:
 
     def widen(self, names: int) -> None:
         """Have room for all of so many names of a cluster beside what others ask."""
-        self._limit = max(self._limit, MAX_ENTRIES + PER_NAME * names)
+        self._room.names = max(self._room.names, names)
+        self._limit = self._room.limit()
+
+    def shrink(self, part: float) -> None:
+        """Have room for a part of it, until told otherwise. What was there first goes."""
+        self._room.part = part
+        self._limit = self._room.limit()
+        surplus = max(0, len(self.entries) - self._limit)
+        for entry in list(islice(self.entries.values(), surplus)):
+            self._evict(entry)
 
     def put(self, key: bytes, prepared: Prepared) -> None:
         """Answer `key`, a query after its ID, with `prepared` from now on.
@@ -312,8 +340,9 @@ class HotAnswers:
         self._prepared: dict[object, Prepared] = {}
         # Most words have one answer that rests on them: a set for each would be most of the memory.
         self._dependants: dict[Dependency, Prepared | set[Prepared]] = {}
+        self._room = Room(limit)
         self._limit = limit
-        self._most_octets = octets
+        self._octets_at_most = self._most_octets = octets
         self.octets = 0
         """Of all bodies together."""
 
@@ -322,7 +351,19 @@ class HotAnswers:
 
     def widen(self, names: int) -> None:
         """Have room for all of so many names of a cluster beside what others ask."""
-        self._limit = max(self._limit, MAX_PREPARED + PER_NAME * names)
+        self._room.names = max(self._room.names, names)
+        self._limit = self._room.limit()
+
+    def shrink(self, part: float) -> None:
+        """Have room for a part of it, until told otherwise. What was there first goes."""
+        self._room.part = part
+        self._limit = self._room.limit()
+        self._most_octets = int(self._octets_at_most * part)
+        surplus = max(0, len(self._prepared) - self._limit)
+        for prepared in list(islice(self._prepared.values(), surplus)):
+            self._drop(prepared)
+        if self.octets > self._most_octets:
+            self._make_room(0)
 
     def get(self, key: object) -> Prepared | None:
         """The answer prepared for a question."""

@@ -6,7 +6,7 @@ app.py joins the two sides, and tests put in what they like.
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from kdns.cluster.objects import Resource
 from kdns.cluster.selectors import FieldSelector, LabelSelector
@@ -54,6 +54,10 @@ class Page:
 
 
 Route = Callable[[], HttpReply | Awaitable[HttpReply]] | Page
+
+
+Scarce = Literal["kept", "pending"]
+"""What is in a table that may have to be smaller: what upstreams have said, questions to them."""
 
 
 class Timer(Protocol):
@@ -162,6 +166,10 @@ class Parts(Protocol):
 
     def outdated(self) -> list[str]:
         """What of a cluster we have not been told of for so long that it may be the past."""
+
+    def when_short(self, kind: Scarce, shrink: Callable[[float], object]) -> None:
+        """Call `shrink` with the part of its bounds that a table may have, when memory is short,
+        and when it is so no longer."""
 
     def linger(self, seconds: float) -> None:
         """When told to stop, go on answering for so long (lameduck)."""

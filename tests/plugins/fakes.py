@@ -13,7 +13,7 @@ from kdns.corefile.parser import parse as parse_corefile
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Handler, Outcome, Request, refuse
 from kdns.plugins.configured import Configured, Parse
-from kdns.plugins.parts import HttpReply, Route, SourceSettings, Timer
+from kdns.plugins.parts import HttpReply, Route, Scarce, SourceSettings, Timer
 from kdns.plugins.peer import Peer, Proto
 from kdns.plugins.pending import Pending
 from kdns.plugins.tap import SinkSettings
@@ -77,6 +77,7 @@ class FakeParts:
     sinks: "dict[str, FakeSink]" = field(default_factory=dict)
     metrics: list[str] = field(default_factory=list)
     readiness: list[tuple[str, Callable[[], bool]]] = field(default_factory=list)
+    scarce: list[tuple[Scarce, Callable[[float], object]]] = field(default_factory=list)
     lameduck: float = 0.0
     started: list[Callable[[], Awaitable[object] | None]] = field(default_factory=list)
     stopped: list[Callable[[], Awaitable[object] | None]] = field(default_factory=list)
@@ -144,6 +145,9 @@ class FakeParts:
 
     def metrics_route(self, address: str, *, runtime: bool = False) -> None:
         self.metrics.append(address)
+
+    def when_short(self, kind: Scarce, shrink: Callable[[float], object]) -> None:
+        self.scarce.append((kind, shrink))
 
     def when_ready(self, name: str, ready: Callable[[], bool]) -> None:
         self.readiness.append((name, ready))

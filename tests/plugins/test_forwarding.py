@@ -97,6 +97,26 @@ def test_questions_and_clients_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     ]
 
 
+def test_both_have_a_part_of_their_bounds_when_memory_is_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(forwarding, "FEWEST", 1)
+    upstreams = Upstreams()
+    upstreams.forwarding.shrink(2 / forwarding.MAX_FLIGHTS)
+    for text in ("a.example", "b.example", "c.example"):
+        upstreams.ask(text)
+    assert [reply.error for reply in upstreams.replies] == ["2 questions are in flight already"]
+    upstreams.forwarding.shrink(2 / forwarding.MAX_WAITING)
+    upstreams.ask("a.example")
+    assert upstreams.replies[-1].error == "2 clients wait already"
+
+
+def test_a_few_questions_are_always_asked() -> None:
+    upstreams = Upstreams()
+    upstreams.forwarding.shrink(0.0)
+    assert upstreams.forwarding.most_flights == forwarding.FEWEST
+
+
 # A second try.
 
 

@@ -330,6 +330,67 @@ def test_a_large_cluster_has_room_for_all_its_names(block: Block) -> None:
     assert answers.get(0) is not None
 
 
+# When memory is short.
+
+
+def filled(block: Block, count: int, limit: int) -> tuple[HotAnswers, Table]:
+    """So many answers, numbered, where so many may be."""
+    answers, table = HotAnswers(limit=limit), Table("udp", 1, limit=limit)
+    for number in range(count):
+        one = prepared(block, bytes(100), depends=(number,))
+        answers.put(number, one)
+        table.put(b"%d" % number, one)
+    return answers, table
+
+
+def test_with_a_part_of_the_room_the_oldest_go(block: Block) -> None:
+    answers, table = filled(block, 8, 8)
+    answers.shrink(0.5)
+    assert [q for q in range(8) if answers.get(q)] == [4, 5, 6, 7]
+    assert list(table.entries) == [b"4", b"5", b"6", b"7"]
+
+
+def test_a_table_alone_can_have_less_room(block: Block) -> None:
+    answers, table = filled(block, 8, 8)
+    table.shrink(0.25)
+    assert list(table.entries) == [b"6", b"7"]
+    assert len(answers) == 8
+
+
+def test_with_a_part_of_the_octets_too(block: Block) -> None:
+    answers = HotAnswers(octets=1000)
+    for number in range(10):
+        answers.put(number, prepared(block, bytes(100)))
+    answers.shrink(0.5)
+    assert answers.octets <= 500
+
+
+def test_there_is_room_again_afterwards(block: Block) -> None:
+    answers, table = filled(block, 0, 8)
+    for part in (0.25, 1.0):
+        answers.shrink(part)
+        table.shrink(part)
+    for number in range(8):
+        one = prepared(block, depends=(number,))
+        answers.put(number, one)
+        table.put(b"%d" % number, one)
+    assert len(answers) == len(table.entries) == 8
+
+
+@pytest.mark.parametrize(("part", "room"), [(1.0, 28), (0.5, 24), (0.125, 21), (0.0625, 10)])
+def test_names_of_the_cluster_suffer_last(block: Block, part: float, room: int) -> None:
+    answers, table = filled(block, 0, 8)
+    for each in (answers, table):
+        each.widen(10)
+        each.shrink(part)
+    for number in range(40):
+        table.put(b"%d" % number, prepared(block))
+    assert len(table.entries) <= room
+    for number in range(40):
+        answers.put(number, prepared(block))
+    assert len(answers) <= room
+
+
 # All at once.
 
 

@@ -706,3 +706,46 @@ def test_it_explains_itself() -> None:
 def test_bad_caches_are_told_with_their_place(text: str, message: str) -> None:
     with pytest.raises(CorefileError, match=message):
         settings(cache.parse, text)
+
+
+# When memory is short.
+
+
+def asked_for(kept: Kept, *texts: str) -> None:
+    """Each is asked for, and found where it is not kept."""
+    for text in texts:
+        kept.script = [Reply(answer=(address(60, 1, owner=text),), aa=True)]
+        kept.ask(text)
+
+
+def shrunk(kept: Kept, part: float) -> None:
+    ((kind, shrink),) = kept.parts.scarce
+    assert kind == "kept"
+    shrink(part)
+
+
+def test_when_memory_is_short_entries_that_were_not_used_for_longest_go() -> None:
+    kept = Kept("cache {\n success 4\n}", FOUND)
+    asked_for(kept, "a.example", "b.example", "c.example", "d.example", "a.example")
+    shrunk(kept, 0.5)
+    asked_for(kept, "a.example", "d.example")
+    assert len(kept.asked) == 4
+    asked_for(kept, "b.example")
+    assert len(kept.asked) == 5
+
+
+def test_so_do_their_octets() -> None:
+    kept = Kept("cache", FOUND)
+    asked_for(kept, *[f"n{number}.example" for number in range(20)])
+    held = sum(store.octets for store in kept.handler.stores.values())
+    part = held / 2 / kept.handler.options.octets
+    shrunk(kept, part * 1.001)
+    assert sum(store.octets for store in kept.handler.stores.values()) <= held / 2 * 1.001
+
+
+def test_and_there_is_room_again_afterwards() -> None:
+    kept = Kept("cache {\n success 4\n}", FOUND)
+    for part in (0.0, 1.0):
+        shrunk(kept, part)
+    asked_for(kept, "a.example", "b.example", "a.example", "b.example")
+    assert len(kept.asked) == 2
