@@ -60,8 +60,10 @@ class ZoneServer:
         return self._authority.answer(wire, tcp=peer.proto == "tcp")
 
 
-Action: TypeAlias = Callable[[bytes], bytes | None]
-"""From a query to its reply; None is silence."""
+Action: TypeAlias = Callable[[bytes], bytes | tuple[bytes, ...] | None]
+"""From a query to its reply, or to several; None is silence."""
+Ending: TypeAlias = Literal["close", "reset", "cut"]
+"""How a connection may end: in order; at once; in the middle of a message."""
 
 
 class Question(NamedTuple):
@@ -85,9 +87,9 @@ class Held:
         self._send(wire)
 
 
-Step: TypeAlias = Action | Literal["close", "hold"]
-"""What to do with a question: reply by an Action, keep it for the test, or close the connection
-(over UDP: silence)."""
+Step: TypeAlias = Action | Ending | Literal["hold"]
+"""What to do with a question: reply by an Action, keep it for the test, or end the connection
+(over UDP: silence, but for `cut`, which sends half of the question as its reply)."""
 
 
 class ScriptedUpstream:
@@ -147,6 +149,11 @@ class ScriptedUpstream:
         """The next question, when it has come; each is given once."""
         return await self._asked.get()
 
+    @property
+    def waits(self) -> bool:
+        """Whether a question is held that was not given yet."""
+        return not self._held.empty()
+
     async def held(self) -> Held:
         """The next question held, when it has come; each is given once."""
         return await self._held.get()
@@ -156,18 +163,19 @@ class ScriptedUpstream:
         for stream in list(self._open):
             stream.end()
 
-    def take(self, question: Question, send: Callable[[bytes], None]) -> bool:
-        """For the protocols: do the next step. False when the connection is to be closed."""
+    def take(self, question: Question, send: Callable[[bytes], None]) -> Ending | None:
+        """For the protocols: do the next step. How the connection is to end, if it is."""
         self.questions.append(question)
         self._asked.put_nowait(question)
         step = self.script.popleft() if self.script else self.otherwise
-        if step == "close":
-            return False
         if step == "hold":
             self._held.put_nowait(Held(question, send))
-        elif (reply := step(question.wire)) is not None:
-            send(reply)
-        return True
+        elif isinstance(step, str):
+            return step
+        elif (made := step(question.wire)) is not None:
+            for reply in (made,) if isinstance(made, bytes) else made:
+                send(reply)
+        return None
 
     def opened(self, stream: "_Stream", *, resumed: bool) -> None:
         """For the protocols."""
@@ -193,7 +201,8 @@ class _Datagrams(asyncio.DatagramProtocol):
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.sendto(wire, addr)
 
-        self._server.take(Question(data, "udp", addr[1], addr[0]), send)
+        if self._server.take(Question(data, "udp", addr[1], addr[0]), send) == "cut":
+            send(echo(data)[: len(data) // 2])
 
 
 class _Stream(asyncio.Protocol):
@@ -217,8 +226,9 @@ class _Stream(asyncio.Protocol):
                 return
             wire, self._buffer = self._buffer[2 : 2 + size], self._buffer[2 + size :]
             host, port = self._transport.get_extra_info("peername")[:2]
-            if not self._server.take(Question(wire, "tcp", port, host), self._send):
-                self.end()
+            ending = self._server.take(Question(wire, "tcp", port, host), self._send)
+            if ending is not None:
+                self.end(ending)
                 return
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -226,8 +236,14 @@ class _Stream(asyncio.Protocol):
         self._server.lost(self)
         self.gone.set()
 
-    def end(self) -> None:
-        if self._transport is not None:
+    def end(self, ending: Ending = "close") -> None:
+        if self._transport is None:
+            return
+        if ending == "cut":
+            self._transport.write(struct.pack("!H", 2 * _HEADER) + bytes(_HEADER))
+        if ending == "reset":
+            self._transport.abort()
+        else:
             self._transport.close()
 
     def _send(self, wire: bytes) -> None:
