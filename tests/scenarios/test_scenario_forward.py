@@ -6,6 +6,7 @@ import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import dns.asyncquery
 import dns.edns
@@ -56,19 +57,57 @@ async def ask(server: Server, text: str = "a.example") -> dns.message.Message:
     return await dns.asyncquery.udp(query, "127.0.0.1", port=server.port, timeout=20)
 
 
-async def test_a_hundred_clients_that_ask_the_same_are_one_question(tmp_path: Path) -> None:
-    async with ScriptedUpstream(otherwise="hold") as upstream, before(tmp_path, upstream) as server:
-        asking = [asyncio.create_task(ask(server)) for _ in range(100)]
-        held = await upstream.held()
-        # All of them have been read by when this one, which is not the same, goes out.
-        other = asyncio.create_task(ask(server, "b.example"))
-        last = await upstream.held()
-        held.reply(found(held.question.wire))
-        last.reply(found(last.question.wire))
-        replies = await asyncio.gather(*asking, other)
-        assert [len(reply.answer) for reply in replies] == [2] * 101
-        # One each, and for who waits long, at most one second try.
-        assert len(upstream.questions) <= 4
+class Crowd(asyncio.DatagramProtocol):
+    """Clients that ask the same: one for each ID, from one port."""
+
+    def __init__(self) -> None:
+        self.replies: dict[int, bytes] = {}
+        self.all_answered = asyncio.Event()
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.DatagramTransport", transport)
+
+    def ask(self, numbers: range, text: str) -> None:
+        assert self._transport is not None
+        for number in numbers:
+            self._transport.sendto(dns.message.make_query(text, "A", id=number).to_wire())
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.replies[int.from_bytes(data[:2], "big")] = data
+        if len(self.replies) == CLIENTS:
+            self.all_answered.set()
+
+
+CLIENTS = 1000
+PORTION = 100
+"""Fewer than what a socket's buffer holds."""
+
+
+async def test_a_thousand_clients_that_ask_the_same_are_one_question(tmp_path: Path) -> None:
+    # Without second tries, which would be asked for who waits long.
+    async with ScriptedUpstream(otherwise="hold") as upstream:
+        place = f"127.0.0.1:{upstream.port}"
+        once = f"forward . {place} {{\n max_connect_attempts 1\n read_timeout 5s\n }}"
+        async with running(tmp_path, f"cache\n {once}") as server:
+            loop = asyncio.get_running_loop()
+            transport, crowd = await loop.create_datagram_endpoint(
+                Crowd, remote_addr=("127.0.0.1", server.port)
+            )
+            held = []
+            for start in range(0, CLIENTS, PORTION):
+                crowd.ask(range(start, start + PORTION), "a.example")
+                # When another question of the same client has come through, they have been read.
+                crowd.ask(range(CLIENTS, CLIENTS + 1), f"after-{start}.example")
+                held += [await upstream.held() for _ in range(1 if start else 2)]
+            (asked,) = [one for one in held if b"after" not in one.question.wire]
+            asked.reply(found(asked.question.wire))
+            await crowd.all_answered.wait()
+            transport.close()
+    names = [question.wire[12:24] for question in upstream.questions]
+    assert names.count(name.from_text("a.example") + b"\0") == 1
+    answers = [dns.message.from_wire(wire).answer[0].to_text() for wire in crowd.replies.values()]
+    assert answers == ["a.example. 300 IN A 192.0.2.1"] * CLIENTS
 
 
 async def test_records_of_no_known_type_come_back_unchanged(tmp_path: Path) -> None:
