@@ -57,8 +57,13 @@ async def ask(server: Server, text: str = "a.example") -> dns.message.Message:
     return await dns.asyncquery.udp(query, "127.0.0.1", port=server.port, timeout=20)
 
 
+PORTS, PER_PORT = 10, 100
+"""Clients that ask the same: so many, each with an ID of its own, from each of so many ports.
+All questions of a port, or all replies to it, are fewer than what a socket's buffer holds."""
+
+
 class Crowd(asyncio.DatagramProtocol):
-    """Clients that ask the same: one for each ID, from one port."""
+    """The clients of one port."""
 
     def __init__(self) -> None:
         self.replies: dict[int, bytes] = {}
@@ -68,20 +73,15 @@ class Crowd(asyncio.DatagramProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.DatagramTransport", transport)
 
-    def ask(self, numbers: range, text: str) -> None:
+    def ask(self, text: str, first: int = 0, count: int = PER_PORT) -> None:
         assert self._transport is not None
-        for number in numbers:
+        for number in range(first, first + count):
             self._transport.sendto(dns.message.make_query(text, "A", id=number).to_wire())
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         self.replies[int.from_bytes(data[:2], "big")] = data
-        if len(self.replies) == CLIENTS:
+        if len(self.replies) == PER_PORT:
             self.all_answered.set()
-
-
-CLIENTS = 1000
-PORTION = 100
-"""Fewer than what a socket's buffer holds."""
 
 
 async def test_a_thousand_clients_that_ask_the_same_are_one_question(tmp_path: Path) -> None:
@@ -91,23 +91,26 @@ async def test_a_thousand_clients_that_ask_the_same_are_one_question(tmp_path: P
         once = f"forward . {place} {{\n max_connect_attempts 1\n read_timeout 5s\n }}"
         async with running(tmp_path, f"cache\n {once}") as server:
             loop = asyncio.get_running_loop()
-            transport, crowd = await loop.create_datagram_endpoint(
-                Crowd, remote_addr=("127.0.0.1", server.port)
-            )
+            opened = [
+                await loop.create_datagram_endpoint(Crowd, remote_addr=("127.0.0.1", server.port))
+                for _ in range(PORTS)
+            ]
             held = []
-            for start in range(0, CLIENTS, PORTION):
-                crowd.ask(range(start, start + PORTION), "a.example")
-                # When another question of the same client has come through, they have been read.
-                crowd.ask(range(CLIENTS, CLIENTS + 1), f"after-{start}.example")
-                held += [await upstream.held() for _ in range(1 if start else 2)]
+            for number, (_, crowd) in enumerate(opened):
+                crowd.ask("a.example")
+                # When another question from the same port has come through, they have been read.
+                crowd.ask(f"after-{number}.example", PER_PORT, 1)
+                held += [await upstream.held() for _ in range(1 if number else 2)]
             (asked,) = [one for one in held if b"after" not in one.question.wire]
             asked.reply(found(asked.question.wire))
-            await crowd.all_answered.wait()
-            transport.close()
+            for transport, crowd in opened:
+                await crowd.all_answered.wait()
+                transport.close()
+    wires = [wire for _, crowd in opened for wire in crowd.replies.values()]
     names = [question.wire[12:24] for question in upstream.questions]
     assert names.count(name.from_text("a.example") + b"\0") == 1
-    answers = [dns.message.from_wire(wire).answer[0].to_text() for wire in crowd.replies.values()]
-    assert answers == ["a.example. 300 IN A 192.0.2.1"] * CLIENTS
+    answers = [dns.message.from_wire(wire).answer[0].to_text() for wire in wires]
+    assert answers == ["a.example. 300 IN A 192.0.2.1"] * (PORTS * PER_PORT)
 
 
 async def test_records_of_no_known_type_come_back_unchanged(tmp_path: Path) -> None:
