@@ -212,18 +212,24 @@ def _announce(plan: Plan, app: App, options: argparse.Namespace) -> None:
     if options.pidfile:
         Path(options.pidfile).write_text(f"{os.getpid()}\n")
     if not options.quiet:
-        _greet(plan, app)
+        if options.log_format == "text":
+            _greet(plan)
+        _say_where(app)
 
 
-def _greet(plan: Plan, app: App) -> None:
+def _greet(plan: Plan) -> None:
+    """As CoreDNS does."""
     for block in plan.blocks:
         for zone in block.zones:
             print(f"{zone}:{block.port}")
     version = f"kdns-{kdns.__version__}"
     print(f"{version}\n{sys.platform}/{platform.machine()}, python{platform.python_version()}")
+    sys.stdout.flush()
+
+
+def _say_where(app: App) -> None:
     for host, port in app.addresses:
         log.info("listening on %s port %d, udp and tcp", host or "every address", port)
-    sys.stdout.flush()
 
 
 def _log_to_stdout(form: Format) -> None:

@@ -40,6 +40,19 @@ COREFILE = """. {{
     cache 30
 }}
 """
+SLICE = {
+    "apiVersion": "discovery.k8s.io/v1",
+    "kind": "EndpointSlice",
+    "metadata": {
+        "name": "db-1",
+        "namespace": "shop",
+        "labels": {"kubernetes.io/service-name": "db"},
+        "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": "2026-01-01T00:00:00Z"},
+        "ownerReferences": [{"apiVersion": "v1", "kind": "Service", "name": "db", "uid": "1"}],
+    },
+    "addressType": "IPv4",
+    "endpoints": [{"addresses": ["10.244.0.7"], "conditions": {"ready": True}}],
+}
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 
 
@@ -74,7 +87,7 @@ def scraped(
 
 async def _scraped(folder: Path, workers: int) -> tuple[str, str, str]:
     async with ApiServer() as api, ScriptedUpstream(otherwise=found) as upstream:
-        api.load([SHOP, service("cart", "10.96.0.20")])
+        api.load([SHOP, service("cart", "10.96.0.20"), service("db", "None")])
         metrics = free_port()
         path = folder / "Corefile"
         path.write_text(
@@ -88,6 +101,9 @@ async def _scraped(folder: Path, workers: int) -> tuple[str, str, str]:
             )
             await api.watching("services")
             await asyncio.to_thread(until, server.port, "cart.shop", ["10.96.0.20"])
+            await api.watching("endpointslices")
+            api.create(SLICE)
+            await asyncio.to_thread(until, server.port, "db.shop", ["10.244.0.7"])
             text = await asyncio.to_thread(exercise, server, metrics)
             await asyncio.to_thread(stack.close)
     return text
@@ -145,9 +161,10 @@ def test_promtool_finds_nothing_to_say(scraped: tuple[str, str, str]) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_every_metric_of_coredns_is_documented() -> None:
+def test_every_metric_is_documented(scraped: tuple[str, str, str]) -> None:
     text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
-    assert [name for name in LIST["metrics"] if f"`{name}`" not in text] == []
+    named = {*LIST["metrics"], *families(scraped[0])}
+    assert sorted(name for name in named if f"`{name}`" not in text) == []
 
 
 def test_who_prefers_openmetrics_gets_it(scraped: tuple[str, str, str]) -> None:
@@ -163,4 +180,5 @@ def test_openmetrics_has_exemplars_of_slow_queries(scraped: tuple[str, str, str]
         if sample.exemplar is not None
     }
     assert names
-    assert names <= {"cart.shop.svc.cluster.local.", "none.shop.svc.cluster.local.", "a.example."}
+    inside = {f"{name}.shop.svc.cluster.local." for name in ("cart", "db", "none")}
+    assert names <= {*inside, "a.example."}

@@ -1,0 +1,45 @@
+"""The real program, and a log that nobody reads."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import dns.message
+import dns.query
+
+from tests.serving import serving
+
+COREFILE = ". {\n bind 127.0.0.1\n log\n whoami\n}\n"
+ROUNDS = 1500
+"""Lines of a hundred octets each: twice what a pipe takes."""
+
+
+def ask_often(port: int) -> int:
+    answered = 0
+    for number in range(ROUNDS):
+        query = dns.message.make_query(f"n{number}.example", "A")
+        reply = dns.query.udp(query, "127.0.0.1", port=port, timeout=20)
+        answered += reply.id == query.id
+    return answered
+
+
+async def test_a_log_that_nobody_reads_stops_no_answer_and_loses_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "Corefile"
+    path.write_text(COREFILE)
+    with serving(path) as server:
+        assert await asyncio.to_thread(ask_often, server.port) == ROUNDS
+        output = await asyncio.to_thread(server.stop)
+    lines = [line for line in output.splitlines() if '"A IN n' in line]
+    assert len(lines) == ROUNDS
+    assert all(line.startswith("[INFO] 127.0.0.1:") for line in lines)
+
+
+async def test_as_json_every_line_of_the_log_is_an_object(tmp_path: Path) -> None:
+    path = tmp_path / "Corefile"
+    path.write_text(COREFILE.replace("log", "log {\n json\n }"))
+    with serving(path, "--log-format", "json") as server:
+        query = dns.message.make_query("a.example", "A")
+        await asyncio.to_thread(dns.query.udp, query, "127.0.0.1", port=server.port, timeout=20)
+        output = await asyncio.to_thread(server.stop)
+    told = [json.loads(line) for line in output.splitlines()]
+    assert [one["name"] for one in told if one["logger"] == "kdns.log"] == ["a.example."]
