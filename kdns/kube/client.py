@@ -51,7 +51,9 @@ class _Follower:
         self.told = asyncio.Event()
         """Set whenever the server has told something."""
         self.leave: asyncio.Timeout | None = None
-        """The present watch, to be left at once by rescheduling."""
+        """The present watch, to be left by rescheduling."""
+        self.healing = False
+        """It is left because an audit wants a list."""
 
 
 class ApiClient:
@@ -60,9 +62,10 @@ class ApiClient:
     `failures` has, for each resource that is in trouble now, what the trouble is in one line.
     `sleep` waits for a number of seconds; `max_line` and `max_page` bound, in bytes, what is read
     of one watch line and of one page of a list; `silence` is how long, in seconds, a watch may say
-    nothing. `heard` has, by resource, when the server last proved that it tells us of it, by the
-    clock `monotonic`: a page, an event or a bookmark. `patience` is how long, in seconds, an audit
-    waits for a watch to come as far as its list. `meters` is where requests are counted.
+    nothing, and `list_silence` how long a list may, streamed or not. `heard` has, by resource, when
+    the server last proved that it tells us of it, by the clock `monotonic`: a page, an event or a
+    bookmark. `patience` is how long, in seconds, an audit waits for a watch to come as far as its
+    list. `meters` is where requests are counted.
 
     Of several addresses one is asked until it fails, and then the next one; as long as there is one
     that has not failed yet, at once.
@@ -76,6 +79,7 @@ class ApiClient:
         max_line: int = MAX_LINE,
         max_page: int = MAX_PAGE,
         silence: float = WATCH_SILENCE_SECONDS,
+        list_silence: float = LIST_SILENCE_SECONDS,
         patience: float = AUDIT_PATIENCE,
         monotonic: Callable[[], float] = time.monotonic,
         meters: Meters | None = None,
@@ -83,6 +87,7 @@ class ApiClient:
         self._meter = RequestMeter(meters or Meters())
         self.heard: dict[Resource, float] = {}
         self._silence = silence
+        self._list_silence = list_silence
         self._patience = patience
         self._followers: dict[Resource, _Follower] = {}
         self._auditing = asyncio.Lock()
@@ -163,7 +168,7 @@ class ApiClient:
         while True:
             authorization = await self._connection.authorization(None)
             target = self.server + reflector.target(audit.query)
-            async with self._get(target, authorization, LIST_SILENCE_SECONDS, ACCEPT) as response:
+            async with self._get(target, authorization, self._list_silence, ACCEPT) as response:
                 self._meter.answered(self.server, response.status)
                 if response.status != 200:
                     log.info("audit of %s: HTTP %d", reflector.resource.value, response.status)
@@ -184,14 +189,15 @@ class ApiClient:
     def _heal(self, reflector: Reflector, verdict: Verdict) -> None:
         log.error("audit of %s: %s; listing again", reflector.resource.value, verdict)
         reflector.relist()
-        leave = self._followers[reflector.resource].leave
-        if leave is not None:
-            leave.reschedule(0)
+        follower = self._followers[reflector.resource]
+        if follower.leave is not None:
+            follower.healing = True
+            follower.leave.reschedule(0)
 
     async def _exchange(self, reflector: Reflector, authorization: str) -> Pause:
         request, server = reflector.next_request(), self.server
         watches = isinstance(request, WatchRequest)
-        silence = self._silence if watches else LIST_SILENCE_SECONDS
+        silence = self._silence if watches else self._list_silence
         began, status = self._monotonic(), None
         try:
             async with self._get(server + request.target, authorization, silence) as response:
@@ -204,7 +210,7 @@ class ApiClient:
                     return await self._refused(reflector, response)
                 if watches:
                     self._meter.took(server, self._monotonic() - began)
-                    return await self._watch(reflector, response)
+                    return await self._watch(reflector, server, response)
                 page = await _read(response, self._max_page)
                 self._meter.took(server, self._monotonic() - began)
                 pause = reflector.on_page(page)
@@ -248,7 +254,7 @@ class ApiClient:
         body = await _read(response, MAX_STATUS)
         return reflector.on_status(response.status, body, response.headers)
 
-    async def _watch(self, reflector: Reflector, response: ClientResponse) -> Pause:
+    async def _watch(self, reflector: Reflector, server: str, response: ClientResponse) -> Pause:
         _keep_alive(response)
         reflector.on_watch_start()
         self._note(reflector)
@@ -257,27 +263,35 @@ class ApiClient:
             async with asyncio.timeout(None) as follower.leave:
                 return await self._read_watch(reflector, response, follower)
         except TimeoutError:
-            if follower.leave is not None and follower.leave.expired():
+            if follower.healing:
                 return GO_ON  # the reflector knows what to ask
             log.info("%s: the watch was silent for too long", reflector.resource.value)
-            return reflector.on_watch_end()
+            return self._turn_from(server, reflector.on_watch_end())
         finally:
-            follower.leave = None
+            follower.leave, follower.healing = None, False
 
     async def _read_watch(
         self, reflector: Reflector, response: ClientResponse, follower: _Follower
     ) -> Pause:
         lines = LineSplitter(self._max_line)
+        self._bound(reflector, follower)
         async for chunk in response.content.iter_any():
             for line in lines.feed(chunk):
                 pause = reflector.on_watch_line(line)
                 if pause is not None:
                     return pause
+            self._bound(reflector, follower)
             self._hear(reflector)
             follower.told.set()
         if lines.unfinished:
             return reflector.on_connection_lost("the watch broke off within a line")
         return reflector.on_watch_end()
+
+    def _bound(self, reflector: Reflector, follower: _Follower) -> None:
+        """While the state is told, wait no longer for more of it than for that of a page."""
+        if follower.leave is not None and not follower.healing:
+            soon = asyncio.get_running_loop().time() + self._list_silence
+            follower.leave.reschedule(None if reflector.version else soon)
 
     def _hear(self, reflector: Reflector) -> None:
         if not reflector.failure:

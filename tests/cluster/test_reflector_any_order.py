@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdns.cluster.audit import Audit
 from kdns.cluster.lines import LineSplitter
 from kdns.cluster.objects import Resource
 from kdns.cluster.reflector import ListRequest, Reflector, WatchRequest
@@ -57,6 +58,33 @@ class Wire:
         for text in self._splitter.feed(chunk):
             if self.watch is not None and self.reflector.on_watch_line(text) is not None:
                 self.watch = None
+
+    def lose(self, name: str) -> None:
+        """A change, or a deletion, of which an open watch is never told."""
+        self._send()
+        if f"a/{name}" in self.store.collections[SERVICES].objects and name < "w":
+            self.store.delete("Service", "a", name)
+        else:
+            self.store.load([service(name)])
+        if self.watch is not None:
+            self.watch.skip()
+
+    def audit(self, limit: int) -> int:
+        """How many objects an audit finds wrong; it is over at once, so that nothing is in flight.
+
+        A fault is healed as the shell does it.
+        """
+        self.deliver(1 << 20)
+        audit = Audit(SERVICES, self.reflector.versions)
+        more = True
+        while more:
+            query = Query.read({n: t for n, t in audit.query.items() if t} | {"limit": str(limit)})
+            more = audit.on_page(self.store.page(SERVICES, query, partial=True))
+        faults = audit.verdict().faults
+        if faults:
+            self.reflector.relist()
+            self.watch = None
+        return faults
 
     def bookmark(self) -> None:
         """The server sends a bookmark."""
@@ -119,6 +147,8 @@ def play(wire: Wire, what: str, how: str | int | None) -> None:
             wire.deliver(int(str(how)))
         case "bookmark":
             wire.bookmark()
+        case "lose":
+            wire.lose(str(how))
         case "cut":
             wire.cut()
         case _:
@@ -142,17 +172,46 @@ def test_whatever_happens_the_sink_ends_with_exactly_the_servers_state(
     for _ in range(20):  # the wire heals: a few pages, a watch, and what it tells
         wire.ask(4)
         wire.deliver(1 << 20)
-    expected = {
-        ("a", key.removeprefix("a/")): str(stored.version)
-        for key, stored in store.collections[SERVICES].objects.items()
-    }
+    expected = versions(store)
     assert held.versions == expected
     assert wire.reflector.versions.digest == digest(expected)
 
 
-def digest(versions: dict[Key, str]) -> int:
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.one_of(STEPS, st.tuples(st.just("lose"), NAMES)), max_size=40),
+    st.booleans(),
+    st.integers(1, 4),
+)
+def test_whatever_a_watch_was_not_told_an_audit_finds_and_heals(
+    steps: list[Step], stream: bool, limit: int
+) -> None:
+    """And it finds nothing where all was told."""
+    store, held = Store(1000), Held()
+    wire = Wire(store, held, stream=stream)
+    for what, how in steps:
+        play(wire, what, how)
+    for _ in range(20):
+        wire.ask(4)
+        wire.deliver(1 << 20)
+    right = held.versions == versions(store)
+    assert (wire.audit(limit) == 0) is right
+    for _ in range(20):
+        wire.ask(4)
+        wire.deliver(1 << 20)
+    assert held.versions == versions(store)
+    assert wire.audit(limit) == 0
+
+
+def versions(store: Store) -> dict[Key, str]:
+    """What a list of it would say."""
+    objects = store.collections[SERVICES].objects
+    return {("a", key.removeprefix("a/")): str(stored.version) for key, stored in objects.items()}
+
+
+def digest(states: dict[Key, str]) -> int:
     """What somebody has who was told this and nothing else."""
     told = Versions(SERVICES)
-    for key, version in versions.items():
+    for key, version in states.items():
         told.put(key, version)
     return told.digest

@@ -17,7 +17,14 @@ from aiohttp import web
 from kdns.cluster.objects import Object, Resource
 from kdns.cluster.reflector import Reflector
 from kdns.cluster.sink import Key
-from kdns.kube.client import AUDIT_PATIENCE, MAX_LINE, MAX_PAGE, WATCH_SILENCE_SECONDS, ApiClient
+from kdns.kube.client import (
+    AUDIT_PATIENCE,
+    LIST_SILENCE_SECONDS,
+    MAX_LINE,
+    MAX_PAGE,
+    WATCH_SILENCE_SECONDS,
+    ApiClient,
+)
 from kdns.kube.credentials import Connection, endpoint, in_cluster
 from kdns.telemetry.meters import Meters
 from kdns.testing.apihistory import Json
@@ -124,6 +131,7 @@ async def running(
     max_page: int = MAX_PAGE,
     max_line: int = MAX_LINE,
     silence: float = WATCH_SILENCE_SECONDS,
+    list_silence: float = LIST_SILENCE_SECONDS,
     patience: float = AUDIT_PATIENCE,
     stream: bool = False,
     meters: Meters | None = None,
@@ -143,6 +151,7 @@ async def running(
         max_line=max_line,
         max_page=max_page,
         silence=silence,
+        list_silence=list_silence,
         patience=patience,
         monotonic=lambda: float(sink.told),
         meters=meters,

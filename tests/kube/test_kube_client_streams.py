@@ -75,6 +75,33 @@ async def test_a_line_that_is_cut_costs_a_relist_and_no_gap(api: ApiServer) -> N
     assert scene.sink.lost == set()
 
 
+async def test_a_stream_that_stops_before_its_end_is_left_for_a_list_in_pages() -> None:
+    """As of something between that holds answers back until they are whole."""
+    state = b'{"type":"ADDED","object":{"metadata":{"name":"x","namespace":"a"}}}\n'
+    page = (
+        b'{"kind":"ServiceList","metadata":{"resourceVersion":"1"},'
+        b'"items":[{"metadata":{"name":"x","namespace":"a"}}]}'
+    )
+    held = asyncio.Event()
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        if "watch" not in request.query:
+            return web.Response(body=page)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(state if "sendInitialEvents" in request.query else b"")
+        await held.wait()
+        return response
+
+    async with serving(answer) as url:
+        async with running(endpoint(url), stream=True, list_silence=0.02) as scene:
+            await scene.sleeper.asked(1)
+            assert "ended before all was told" in scene.client.failures[SERVICES]
+            scene.sleeper.wake()
+            await scene.sink.until(lambda: scene.reflector.synced)
+        held.set()
+
+
 # Audits
 
 
@@ -174,6 +201,18 @@ async def test_an_address_that_only_fails_is_left_too(api: ApiServer) -> None:
         async with running(endpoint(ill.url, others=(api.url,)), stream=True) as scene:
             await scene.sink.names("x")
             assert scene.client.failures == {}
+
+
+async def test_an_address_whose_watch_goes_silent_is_left_too(api: ApiServer) -> None:
+    async with ApiServer() as silent:
+        silent.create(service("x"))
+        api.load([service("x"), service("y")])
+        connection = endpoint(silent.url, others=(api.url,))
+        async with running(connection, stream=True, silence=0.05) as scene:
+            await scene.sink.names("x")
+            silent.mute()
+            await scene.sink.until(lambda: scene.client.server == api.url or not scene.sink.objects)
+            await scene.sink.names("xy")
 
 
 async def test_when_every_address_has_failed_there_is_a_pause() -> None:
