@@ -32,9 +32,11 @@ LABEL org.opencontainers.image.title="kdns" \
       org.opencontainers.image.documentation="docs/install.md"
 COPY --from=build /opt/kdns /opt/kdns
 # Port 53 without root: CAP_NET_BIND_SERVICE as a file capability of the interpreter, which holds
-# where new privileges are forbidden too, as long as the container is given that one capability.
-# The attribute is a vfs_cap_data of revision 2: effective bit, permitted, inheritable (capabilities(7)).
-RUN ["python3", "-c", "import os, struct, sys; os.setxattr(os.path.realpath(sys.executable), 'security.capability', struct.pack('<5I', 0x02000001, 1 << 10, 0, 0, 0))"]
+# where new privileges are forbidden too, if the container is given it. It is permitted and not
+# effective: kdns takes it as it binds (kdns/net/privilege.py), and where low ports are free for all
+# (net.ipv4.ip_unprivileged_port_start) the image runs without any capability.
+# The attribute is a vfs_cap_data of revision 2: permitted and inheritable, low and high words.
+RUN ["python3", "-c", "import os, struct, sys; os.setxattr(os.path.realpath(sys.executable), 'security.capability', struct.pack('<5I', 0x02000000, 1 << 10, 0, 0, 0))"]
 ENV PATH=/opt/kdns/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONDONTWRITEBYTECODE=1
 WORKDIR /

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Final
 
 from kdns.net.address import SocketAddress, endpoint, socket_address
+from kdns.net.privilege import take_low_ports
 from kdns.plugins.peer import Proto
 
 _log = logging.getLogger("kdns.net")
@@ -178,7 +179,12 @@ def _open(
             sock.setsockopt(
                 socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(v6only or address[0] != _ANY6)
             )
-        sock.bind(address)
+        try:
+            sock.bind(address)
+        except PermissionError:
+            if not take_low_ports():
+                raise
+            sock.bind(address)
         if kind == socket.SOCK_STREAM:
             sock.listen(_BACKLOG)
     except BaseException:

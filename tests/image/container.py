@@ -5,6 +5,7 @@ Run by root as `python -m tests.image.container ROOT [--bind SOURCE:TARGET]... [
 is 65532, privileges cannot be gained any more, and of all capabilities CAP_NET_BIND_SERVICE is
 left, in the bounding, permitted and effective sets: what a runtime makes of `runAsNonRoot`,
 `readOnlyRootFilesystem`, `allowPrivilegeEscalation: false`, `drop: [ALL], add: [NET_BIND_SERVICE]`.
+With --bare no capability is left, and low ports are free for all (ip_unprivileged_port_start).
 """
 
 import argparse
@@ -17,6 +18,7 @@ from typing import NoReturn
 
 UID = 65532
 NET_BIND_SERVICE = 10
+LOW_PORTS = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 LAST_CAPABILITY = Path("/proc/sys/kernel/cap_last_cap")
 
 PR_SET_KEEPCAPS = 8
@@ -33,23 +35,27 @@ def main() -> NoReturn:
     parser.add_argument("root", type=Path)
     parser.add_argument("--bind", action="append", default=[])
     parser.add_argument("--env", action="append", default=[])
+    parser.add_argument("--bare", action="store_true", help="without any capability")
     parser.add_argument("--cgroup", type=Path, help="one that bounds its memory, to be joined")
     parser.add_argument("argv", nargs="+")
     options = parser.parse_args()
     if options.cgroup:
         (options.cgroup / "cgroup.procs").write_text(str(os.getpid()))
     _mount(options.root, [text.split(":") for text in options.bind])
+    if options.bare:
+        LOW_PORTS.write_text("0")
+    kept = () if options.bare else (NET_BIND_SERVICE,)
     last = int(LAST_CAPABILITY.read_text())
     os.chroot(options.root)
     os.chdir("/")
     for capability in range(last + 1):
-        if capability != NET_BIND_SERVICE:
+        if capability not in kept:
             _call(_libc.prctl, PR_CAPBSET_DROP, capability, 0, 0, 0)
     _call(_libc.prctl, PR_SET_KEEPCAPS, 1, 0, 0, 0)
     os.setgroups([])
     os.setresgid(UID, UID, UID)
     os.setresuid(UID, UID, UID)
-    _capset(1 << NET_BIND_SERVICE)
+    _capset(sum(1 << capability for capability in kept))
     _call(_libc.prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     environment = dict(text.split("=", 1) for text in options.env)
     os.execvpe(options.argv[0], options.argv, environment)

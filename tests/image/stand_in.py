@@ -86,7 +86,9 @@ def main() -> int:
         image = work / f"stage-{number}"
         environment = _build(stage, base, image, work, [other.name for other in stages])
     assert image is not None
-    _ask(image, environment, stages[-1])
+    _ask(image, environment, stages[-1], [])
+    console.print("[bold]once more[/], without any capability, low ports being free for all")
+    _ask(image, environment, stages[-1], ["--bare"])
     _sizes(image, base)
     return 0
 
@@ -170,7 +172,7 @@ def _run(argv: list[str], root: Path, directory: str, environment: dict[str, str
             place.unlink()
 
 
-def _ask(root: Path, environment: dict[str, str], stage: Stage) -> None:
+def _ask(root: Path, environment: dict[str, str], stage: Stage, how: list[str]) -> None:
     user = stage.all("USER")[-1].text
     assert user == f"{UID}:{UID}", user
     entry = stage.all("ENTRYPOINT")[-1].argv
@@ -183,7 +185,7 @@ def _ask(root: Path, environment: dict[str, str], stage: Stage) -> None:
     (root / "etc/resolv.conf").write_text("nameserver 127.0.0.9\n")
     binds = [f"{corefile}:/etc/coredns", f"{SOURCE / 'examples/shop'}:/manifests"]
     binds.append(f"{state}:/var/lib/kdns")
-    words = [f"--bind={bind}" for bind in binds]
+    words = [*how, *(f"--bind={bind}" for bind in binds)]
     words += [f"--env={name}={text}" for name, text in environment.items()]
     cgroup = _cgroup()
     if cgroup is not None:
