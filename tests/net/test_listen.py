@@ -169,11 +169,15 @@ def test_without_ipv6_every_address_is_every_ipv4_address(
 def test_one_family_s_port_in_use_fails_all_in_one_line_and_leaves_nothing_open(
     stack: ExitStack, family: socket.AddressFamily, host: str, place: str
 ) -> None:
+    # A port that nobody has over TCP either.
+    free = bind_all("")
+    port = free[-1].getsockname()[1]
+    for sock in free:
+        sock.close()
     taken = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
     if family == socket.AF_INET6:
         taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    taken.bind((host, 0))
-    port = taken.getsockname()[1]
+    taken.bind((host, port))
     with pytest.raises(ListenError) as error:
         bind_all("", port)
     assert str(error.value).startswith(f"udp {place}:{port}: address already in use; ")
