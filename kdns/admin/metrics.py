@@ -123,7 +123,7 @@ class BlockCollector(Collector):
                 requests.add_metric((*labels, *asked), count)
             by_answerer: dict[tuple[str, str], int] = {}
             for (rcode, by), count in counters.responses.items():
-                answered = (iana.rcode_text(rcode), by.partition("/")[0])
+                answered = (iana.rcode_label(rcode), by.partition("/")[0])
                 by_answerer[answered] = by_answerer.get(answered, 0) + count
             for answered, count in by_answerer.items():
                 responses.add_metric((*labels, *answered), count)

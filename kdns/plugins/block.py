@@ -25,6 +25,8 @@ Exemplar = tuple[str, int, float, float]
 
 MAX_COUNTED_TYPE = 256
 """Types above are counted as this one, so that nobody can make the table large by asking."""
+MAX_COUNTED_RCODE = 24
+"""Likewise; none of those is assigned."""
 
 
 @dataclass(slots=True)
@@ -95,6 +97,8 @@ class Counters:
         """Count `times` queries that were answered alike. response: (rcode, directive)."""
         if request[2] > MAX_COUNTED_TYPE:
             request = (*request[:2], MAX_COUNTED_TYPE)
+        if response[0] > MAX_COUNTED_RCODE:
+            response = (MAX_COUNTED_RCODE, response[1])
         self.requests[request] = self.requests.get(request, 0) + times
         self.responses[response] = self.responses.get(response, 0) + times
 

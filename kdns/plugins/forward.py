@@ -235,8 +235,8 @@ def count(handler: ForwardHandler, parts: Parts) -> None:
 
     def answered() -> Iterable[tuple[Labels, float]]:
         for target in forwarding.targets:
-            for rcode, histogram in target.durations.items():
-                yield (target.label, iana.rcode_text(rcode)), sum(histogram.counts)
+            for rcode, count in target.replies.items():
+                yield (target.label, iana.rcode_label(rcode)), count
 
     meters.watch(
         "counter",
@@ -303,7 +303,7 @@ class Durations(dict[int, Histogram]):
         self._label = label
 
     def __setitem__(self, rcode: int, histogram: Histogram) -> None:
-        text = iana.rcode_text(rcode)
+        text = iana.rcode_label(rcode)
         held = self._proxied.setdefault((NAME, self._label, text), histogram)
         super().__setitem__(rcode, self._before.setdefault((self._label, text), held))
 

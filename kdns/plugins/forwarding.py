@@ -44,6 +44,8 @@ FEWEST = 64
 """Of either, however short memory is."""
 TICK = 0.02
 """How often, in seconds, it is looked at which questions want a second try."""
+ODD_RCODE = -1
+"""Stands for all rcodes that nobody has assigned, so that no upstream can make many."""
 FIRST_GUESS = 0.3
 """Seconds that an upstream is taken to need, before it has answered."""
 EXPLORE = 16
@@ -100,6 +102,7 @@ class Target:
         "label",
         "probe_failures",
         "probing",
+        "replies",
         "silent",
         "since",
         "slow",
@@ -127,15 +130,21 @@ class Target:
         """What 95 % of the round trips do not exceed."""
         self.tried = False
         self.durations: dict[int, Histogram] = {}
-        """By rcode."""
+        self.replies: dict[int, int] = {}
+        """By rcode; those that nobody has assigned are one."""
 
     def answered(self, seconds: float, rcode: int) -> None:
         """It replied."""
         self.fails = self.unheard = 0
         self.silent = False
+        if rcode not in iana.RCODE_NAMES:
+            rcode = ODD_RCODE
+        self.replies[rcode] = self.replies.get(rcode, 0) + 1
         histogram = self.durations.get(rcode)
         if histogram is None:
-            histogram = self.durations[rcode] = Histogram.of(SECONDS)
+            # What is kept may be another's, who asks the same upstream.
+            self.durations[rcode] = Histogram.of(SECONDS)
+            histogram = self.durations[rcode]
         histogram.observe(SECONDS, seconds)
         if not self.tried:
             self.tried = True

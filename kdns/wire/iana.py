@@ -94,3 +94,8 @@ def class_text(rclass: int) -> str:
 def rcode_text(rcode: int) -> str:
     """The mnemonic of an rcode, or RCODE123."""
     return RCODE_NAMES.get(rcode) or f"RCODE{rcode}"
+
+
+def rcode_label(rcode: int) -> str:
+    """For metrics: the mnemonic, or "other", so that nobody can make many by sending odd ones."""
+    return RCODE_NAMES.get(rcode, "other")

@@ -7,6 +7,7 @@ import pytest
 
 from kdns.corefile.errors import CorefileError
 from kdns.plugins import forward
+from kdns.plugins.chain import refuse
 from kdns.plugins.forward import Forward, ForwardHandler
 from kdns.plugins.forwarding import DEADLINE, Rules
 from kdns.plugins.pending import Pending
@@ -439,6 +440,31 @@ def test_what_is_counted_stands_under_coredns_names() -> None:
     assert sum(histogram.counts) == 1
     assert samples["coredns_forward_max_concurrent_rejects"].numbers == [((), 0)]
     assert samples["coredns_proxy_healthcheck_failures"].labels == ("proxy_name", "to")
+
+
+def test_two_directives_that_ask_one_upstream_count_each_reply_once() -> None:
+    parts = FakeParts()
+    upstream = parts.scripted("192.0.2.1")
+    upstream.script += [says(FOUND) for _ in range(3)]
+    handlers = [
+        settings(forward.parse, f"forward {zone} 192.0.2.1").build(parts, refuse)
+        for zone in ("a", "b")
+    ]
+    for handler, text in zip((*handlers, handlers[0]), ("x.a", "x.b", "y.a"), strict=True):
+        reply_now(handler(ask(text)))
+    samples = {sample.name: sample for sample in parts.meters.sample()}
+    assert samples["coredns_forward_responses"].numbers == [(("192.0.2.1:53", "NOERROR"), 3)]
+    ((_, observed),) = samples["coredns_proxy_request_duration_seconds"].histograms
+    assert sum(observed.counts) == 3
+
+
+def test_rcodes_that_nobody_assigned_are_one_label() -> None:
+    forwarding = Forwarding()
+    for rcode in (12, 13, 14):
+        forwarding.upstream.script.append(says(Reply(rcode)))
+        reply_now(forwarding.handler(ask(f"{rcode}.example")))
+    samples = {sample.name: sample for sample in forwarding.parts.meters.sample()}
+    assert samples["coredns_forward_responses"].numbers == [(("192.0.2.1:53", "other"), 3)]
 
 
 @pytest.mark.parametrize(

@@ -29,3 +29,8 @@ def test_what_has_no_mnemonic_has_its_number() -> None:
     assert iana.type_text(0) == "TYPE0"
     assert iana.class_text(77) == "CLASS77"
     assert iana.rcode_text(99) == "RCODE99"
+
+
+def test_rcodes_that_nobody_assigned_are_one_label() -> None:
+    assert {iana.rcode_label(rcode) for rcode in (24, 99, 4095)} == {"other"}
+    assert iana.rcode_label(3) == "NXDOMAIN"
