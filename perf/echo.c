@@ -3,10 +3,11 @@
  * What a server costs that does nothing: the limit that sockets set here. Also the upstream of the
  * workloads that forward. It understands no DNS beyond where the question ends.
  *
- *     echo ADDRESS PORT TAIL
+ *     echo ADDRESS PORT TAIL [DELAY LOSS]
  *
  * TAIL is hexadecimal: what follows the question, one resource record, counted as the one answer;
- * or empty, for a response without records.
+ * or empty, for a response without records. Over UDP, responses leave DELAY milliseconds after their
+ * queries came, and of every LOSS queries one gets none; 0 for neither.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -18,7 +19,23 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
+
+enum { LATE = 32768, SHORT = 512 };
+
+/* A response on its way: the queue is in the order of their times, for all are late alike. */
+struct late {
+    long long due;
+    struct sockaddr_in to;
+    size_t size;
+    unsigned char wire[SHORT];
+};
+
+static struct late queue_of_late[LATE];
+static size_t late_first, late_count;
+static long long delay;
+static long loss;
 
 enum { BATCH = 64, QUERY = 4096, REPLY = 65535, HEADER = 12, CONNECTIONS = 1024, EVENTS = 64 };
 
@@ -73,6 +90,41 @@ static void turn(unsigned char *wire) {
     wire[7] = tail_size ? 1 : 0;
 }
 
+static long long now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+/* Whether a query is one that gets no response. */
+static int is_lost(void) {
+    static long seen;
+    return loss && ++seen % loss == 0;
+}
+
+static void put_off(const unsigned char *wire, size_t size, const struct sockaddr_in *to) {
+    if (late_count == LATE || size + tail_size > SHORT)
+        return;
+    struct late *late = &queue_of_late[(late_first + late_count++) % LATE];
+    late->due = now() + delay;
+    late->to = *to;
+    late->size = size + tail_size;
+    memcpy(late->wire, wire, size);
+    memcpy(late->wire + size, tail, tail_size);
+}
+
+/* Sends what is due; the milliseconds until there is more to send, -1 for never. */
+static int send_late(int sock) {
+    for (; late_count; late_first = (late_first + 1) % LATE, late_count--) {
+        const struct late *late = &queue_of_late[late_first];
+        long long left = late->due - now();
+        if (left > 0)
+            return (int)(left / 1000000) + 1;
+        sendto(sock, late->wire, late->size, 0, (const struct sockaddr *)&late->to, sizeof late->to);
+    }
+    return -1;
+}
+
 static void datagrams(int sock) {
     static unsigned char in[BATCH][QUERY];
     static struct sockaddr_in from[BATCH];
@@ -88,9 +140,13 @@ static void datagrams(int sock) {
     int count = recvmmsg(sock, got, BATCH, MSG_DONTWAIT, NULL), ready = 0;
     for (int i = 0; i < count; i++) {
         size_t size = question_end(in[i], got[i].msg_len);
-        if (!size)
+        if (!size || is_lost())
             continue;
         turn(in[i]);
+        if (delay) {
+            put_off(in[i], size, &from[i]);
+            continue;
+        }
         out_iov[ready][0] = (struct iovec){in[i], size};
         out_iov[ready][1] = (struct iovec){tail, tail_size};
         put[ready].msg_hdr = (struct msghdr){.msg_name = &from[i],
@@ -186,9 +242,13 @@ static int opened(int poll, int type, const struct sockaddr_in *address) {
 
 int main(int argc, char **argv) {
     struct sockaddr_in address = {.sin_family = AF_INET};
-    if (argc != 4 || inet_pton(AF_INET, argv[1], &address.sin_addr) != 1) {
-        fprintf(stderr, "usage: echo ADDRESS PORT TAIL\n");
+    if ((argc != 4 && argc != 6) || inet_pton(AF_INET, argv[1], &address.sin_addr) != 1) {
+        fprintf(stderr, "usage: echo ADDRESS PORT TAIL [DELAY LOSS]\n");
         return 2;
+    }
+    if (argc == 6) {
+        delay = atol(argv[4]) * 1000000LL;
+        loss = atol(argv[5]);
     }
     address.sin_port = htons((unsigned short)atoi(argv[2]));
     read_tail(argv[3]);
@@ -198,7 +258,7 @@ int main(int argc, char **argv) {
     int udp = opened(poll, SOCK_DGRAM, &address), tcp = opened(poll, SOCK_STREAM, &address);
     struct epoll_event events[EVENTS];
     for (;;) {
-        int count = epoll_wait(poll, events, EVENTS, -1);
+        int count = epoll_wait(poll, events, EVENTS, send_late(udp));
         for (int i = 0; i < count; i++) {
             int sock = events[i].data.fd;
             if (sock == udp)

@@ -123,7 +123,7 @@ class Asked:
         cluster = generate(SHAPES["5k"], terms.seed)
         self._workload = build("cluster-1k", questions("cluster-1k", cluster, terms.seed, 0), "udp")
         manifests = write_manifests(cluster, folder, "5k")
-        site = Site(folder, free_port(), free_port(), cluster, manifests)
+        site = Site(folder, free_port(), (free_port(),), cluster, manifests)
         self._port = site.port
         self._server = Server(Kdns().command(site), {self._cores.server}, folder / "log")
         stack.enter_context(self._server)

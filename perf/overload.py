@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from socket import inet_aton
 from typing import Final, NamedTuple
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from perf import upstreams
 from perf.cluster import Cluster, generate
 from perf.flood import DIGITS
 from perf.measure import memory_of
@@ -33,12 +33,10 @@ from perf.probe import Prober, recovery
 from perf.run import Cores, LoadFailed, write_manifests
 from perf.server import NotServing, Server, free_port, pinned
 from perf.share import NoShare, cpu_share, inside, join, killed, memory_bound, peak
-from perf.subjects import HOST, Kdns, Site, compile_echo
+from perf.subjects import HOST, Kdns, Site
 from perf.workloads import (
     FORWARDED,
     SHAPES,
-    UPSTREAM_ADDRESS,
-    UPSTREAM_TTL,
     Question,
     build,
     query,
@@ -216,14 +214,10 @@ class Held:
         return flood(spec, cores.generator, self._server, sizes)
 
     def _site(self, folder: Path, cluster: Cluster, stack: ExitStack) -> Site:
-        upstream = free_port()
-        record = bytes.fromhex("c00c 0001 0001") + UPSTREAM_TTL.to_bytes(4, "big")
-        said = record + b"\0\4" + inet_aton(UPSTREAM_ADDRESS)
-        command = [str(compile_echo(folder)), HOST, str(upstream), said.hex()]
-        stack.enter_context(Server(command, {self._cores.helpers}, folder / "upstream.log"))
+        asked = upstreams.start("near", free_port, {self._cores.helpers}, folder, stack)
         manifests = write_manifests(cluster, folder, "5k")
         (folder / "kdns").mkdir()
-        return Site(folder / "kdns", free_port(), upstream, cluster, manifests)
+        return Site(folder / "kdns", free_port(), asked, cluster, manifests)
 
 
 def flood(spec: FloodSpec, core: int, server: Server, sizes: list[int] | None) -> FloodResult:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from perf.model import Mode, Transport
-from perf.workloads import SHAPES, SPECS
+from perf.workloads import SHAPES, SPECS, UpstreamKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,12 @@ class Stage:
     shape: str
     cells: tuple[Cell, ...]
     rounds: tuple[int, ...]
+
+    @property
+    def upstream(self) -> UpstreamKind:
+        """Which upstreams the servers have; all cells of a stage that forward have the same."""
+        kinds = {SPECS[cell.workload].upstream for cell in self.cells}
+        return next(iter(kinds - {"near"}), "near")
 
     def order(self, subjects: Sequence[str]) -> Iterator[tuple[Cell, int, str]]:
         """Each run: of which cell, in which round, of which subject."""

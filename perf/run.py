@@ -15,12 +15,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from socket import inet_aton
 from typing import Final, Protocol
 
 import msgspec
 
-from perf import dnsperf
+from perf import dnsperf, upstreams
 from perf.cluster import Cluster, generate
 from perf.counted import requests_of
 from perf.flame import NotDrawn, drawn
@@ -30,12 +29,10 @@ from perf.plan import HEADLINE, Cell, Settings, Stage, count_of, length, seconds
 from perf.record import Key, Record, Run, Skipped
 from perf.server import NotServing, Server, free_port, pinned
 from perf.share import NoShare, cpu_share, join
-from perf.subjects import HOST, Site, Subject, compile_echo, tail
+from perf.subjects import HOST, Site, Subject, tail
 from perf.workloads import (
     SHAPES,
     SPECS,
-    UPSTREAM_ADDRESS,
-    UPSTREAM_TTL,
     Question,
     build,
     query,
@@ -198,12 +195,12 @@ class _Staged:
     stage: Stage
     folder: Path
     stack: ExitStack
-    upstream: int = 0
+    upstreams: tuple[int, ...] = ()
     api: str = ""
     serving: dict[str, _Serving] = field(default_factory=dict)
 
     def run(self, subjects: Sequence[Subject]) -> None:
-        self.upstream = self._start_upstream()
+        self.upstreams = self._start_upstreams()
         if any(s.name == "coredns" for s in subjects):
             self.api = self._start_api()
         for subject in subjects:
@@ -273,6 +270,7 @@ class _Staged:
                 if warmed not in warm and not SPECS[cell.workload].once:
                     warm.add(warmed)
                     self._warm(subject, cell, workload)
+                self._settle(subject, cell, number)
                 figures = self._figures(subject, cell, workload)
             except (LoadFailed, NotDrawn, OSError, ValueError) as error:
                 session.skip(subject.name, f"{cell.workload}/{cell.transport}", str(error))
@@ -285,7 +283,7 @@ class _Staged:
 
     def _obstacle(self, subject: Subject, cell: Cell) -> str | None:
         spec = SPECS[cell.workload]
-        if spec.forwards and not self.upstream:
+        if spec.forwards and not self.upstreams:
             return "the upstream takes a C compiler (cc)"
         if (reason := subject.cannot(spec, cell.transport)) is not None:
             return reason
@@ -326,6 +324,16 @@ class _Staged:
             if asked > 3 * len(workload.queries):
                 return
 
+    def _settle(self, subject: Subject, cell: Cell, number: int) -> None:
+        """Ask what the workload wants asked beforehand: other names, at the same rate."""
+        seconds = SPECS[cell.workload].settle
+        if not seconds or cell.rate is None:
+            return
+        cluster, _ = self.session.cluster(self.stage.shape)
+        seed = -1 - self.session.settings.seed - number
+        asked = questions(cell.workload, cluster, seed, int(cell.rate * seconds) + 1)
+        self._load(subject, cell, build(cell.workload, asked, cell.transport), seconds)
+
     def _load(self, subject: Subject, cell: Cell, workload: Workload, seconds: float) -> LoadResult:
         cores = self.session.cores
         own = cores.apart if SPECS[cell.workload].forwards else cores.alone
@@ -363,7 +371,7 @@ class _Staged:
         return Site(
             folder,
             port,
-            self.upstream,
+            self.upstreams,
             cluster,
             manifests,
             self.api,
@@ -396,19 +404,16 @@ class _Staged:
         made = query(Question(host, "A", *cluster.look(host, "A")), "udp")
         return Query(made.wire, None) if subject.every_run else made
 
-    def _start_upstream(self) -> int:
-        """Its port, 0 when it cannot be had."""
-        record = bytes.fromhex("c00c 0001 0001") + UPSTREAM_TTL.to_bytes(4, "big")
-        said = record + b"\0\4" + inet_aton(UPSTREAM_ADDRESS)
-        port = self.session.port()
+    def _start_upstreams(self) -> tuple[int, ...]:
+        """Their ports, none when they cannot be had."""
+        session = self.session
+        cpus = {session.cores.helpers}
         try:
-            program = compile_echo(self.session.folder)
+            return upstreams.start(
+                self.stage.upstream, session.port, cpus, session.folder, self.stack
+            )
         except (OSError, subprocess.CalledProcessError):
-            return 0
-        command = [str(program), HOST, str(port), said.hex()]
-        cpus = {self.session.cores.helpers}
-        self.stack.enter_context(Server(command, cpus, self.folder / "upstream.log"))
-        return port
+            return ()
 
     def _start_api(self) -> str:
         """Its URL. Raises NotServing."""

@@ -78,7 +78,7 @@ def main(args: argparse.Namespace, folder: Path, console: Console) -> int:
                 place = folder / str(workers)
                 place.mkdir()
                 site = Site(
-                    place, free_port(), 9, cluster, manifests, "", workers, b"", free_port()
+                    place, free_port(), (9,), cluster, manifests, "", workers, b"", free_port()
                 )
                 server = Server(Kdns().command(site), set(os.sched_getaffinity(0)), place / "log")
                 stack.enter_context(server)

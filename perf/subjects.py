@@ -33,6 +33,7 @@ _NEVER: Final = "never asks another server"
 @dataclass(frozen=True, slots=True)
 class Site:
     """What a subject is set up with: a folder of its own, ports on HOST, and the names.
+    `upstreams` are ports too.
 
     manifests: files of Kubernetes objects. api: URL of an API server, or empty. workers: processes
     or threads, for the one subject that may have more than one. tail: what echo says. metrics: the
@@ -41,7 +42,7 @@ class Site:
 
     folder: Path
     port: int
-    upstream: int
+    upstreams: tuple[int, ...]
     cluster: Cluster
     manifests: tuple[Path, ...] = ()
     api: str = ""
@@ -295,7 +296,7 @@ def _corefile(site: Site, option: str) -> str:
         ttl {TTL}
         {option}
     }}
-    forward . {HOST}:{site.upstream}
+    forward . {" ".join(f"{HOST}:{port}" for port in site.upstreams)}
     cache 30 {{
         disable success {HOME.rstrip(".")}
         disable denial {HOME.rstrip(".")}
@@ -347,8 +348,10 @@ remote-control:
     control-enable: no
 forward-zone:
     name: "."
-    forward-addr: {HOST}@{site.upstream}
-server:"""
+"""
+    for port in site.upstreams:
+        yield f"    forward-addr: {HOST}@{port}"
+    yield "server:"
     for line in local_data(site.cluster):
         yield f"    {line}"
 
@@ -362,7 +365,7 @@ def _dnsmasq_conf(site: Site) -> Iterable[str]:
         "no-hosts",
         "no-poll",
         "pid-file",
-        f"server={HOST}#{site.upstream}",
+        *(f"server={HOST}#{port}" for port in site.upstreams),
         "cache-size=10000",
         "dns-forward-max=10000",
         f"local-ttl={TTL}",

@@ -7,6 +7,10 @@
     cold          A of names that nobody asked for before, each once
     forward-hit   a few names outside the cluster, again and again
     forward-miss  names outside the cluster, each once
+    forward-slow  the same, of an upstream that takes 50 ms and loses one question in a hundred
+    forward-three, forward-dead
+                  the same, of three upstreams; in `dead` one of them is a black hole, and what is
+                  measured begins when it has been one for two seconds
     mixed         what clusters were seen to ask
 
 Questions have no OPT record: glibc and musl send none unless told to (resolv.conf(5), edns0).
@@ -42,7 +46,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from perf.answers import digest
 from perf.cluster import ABROAD, HOME, Cluster, Service, Shape, reverse
@@ -74,6 +78,9 @@ _TYPES: Final = {"A": 1, "PTR": 12, "AAAA": 28, "SRV": 33}
 _BOTH: Final = ("A", "AAAA")
 
 
+UpstreamKind = Literal["near", "slow", "three", "dead"]
+
+
 class Question(NamedTuple):
     """A question and its right answer: rcode, and RDATA in presentation format."""
 
@@ -89,7 +96,9 @@ class Spec:
 
     shape: of the cluster, one of SHAPES. make(cluster, chance, count) gives the questions; `count`
     is how many a run will ask, for workloads that ask each once. once: they do, so their rate is
-    given and the server is new. forwards: it takes a server that asks others.
+    given and the server is new. forwards: it takes a server that asks others. upstream: which kind
+    of others, one of perf.upstreams.KINDS. settle: seconds of other such questions before those
+    that are measured.
     """
 
     about: str
@@ -97,6 +106,8 @@ class Spec:
     shape: str = "5k"
     once: bool = False
     forwards: bool = False
+    upstream: UpstreamKind = "near"
+    settle: float = 0.0
 
 
 def questions(name: str, cluster: Cluster, seed: int, count: int) -> list[Question]:
@@ -250,6 +261,29 @@ SPECS: Final = {
     "forward-hit": Spec("1,000 names of an upstream, again and again", _forward_hit, forwards=True),
     "forward-miss": Spec(
         "names of an upstream, each once", _forward_miss, once=True, forwards=True
+    ),
+    "forward-slow": Spec(
+        "the same, of an upstream 50 ms away that loses 1 %",
+        _forward_miss,
+        once=True,
+        forwards=True,
+        upstream="slow",
+    ),
+    "forward-three": Spec(
+        "the same, of three upstreams",
+        _forward_miss,
+        once=True,
+        forwards=True,
+        upstream="three",
+        settle=2.0,
+    ),
+    "forward-dead": Spec(
+        "the same, one of the three a black hole for 2 s before",
+        _forward_miss,
+        once=True,
+        forwards=True,
+        upstream="dead",
+        settle=2.0,
     ),
     "mixed": Spec("what clusters were seen to ask", _mixed),
 }

@@ -31,7 +31,9 @@ def site(cluster: Cluster, tmp_path: Path) -> Site:
     folder = tmp_path / "subject"
     folder.mkdir()
     manifests = (tmp_path / "a.json", tmp_path / "b.json")
-    return Site(folder, 5301, 5302, cluster, manifests, "http://127.0.0.1:5303", tail=b"\xab\xcd")
+    return Site(
+        folder, 5301, (5302, 5304), cluster, manifests, "http://127.0.0.1:5303", tail=b"\xab\xcd"
+    )
 
 
 @pytest.mark.parametrize("apex", ZONES)
@@ -89,7 +91,7 @@ def test_kdns_and_coredns_read_a_corefile_that_kdns_understands(site: Site) -> N
         subject.command(site)
         text = (site.folder / "Corefile").read_text(encoding="utf-8")
         assert len(make_plan(text, "Corefile", environ={}, port=site.port).blocks) == 1
-        assert f"forward . 127.0.0.1:{site.upstream}" in text
+        assert "forward . 127.0.0.1:5302 127.0.0.1:5304" in text
         assert (f"endpoint {site.api}" in text) is (subject.name == "coredns")
 
 
@@ -107,6 +109,12 @@ def test_a_peer_listens_on_its_port_of_loopback_alone(subject: Subject, site: Si
     head = conf.read_text(encoding="utf-8")[:1_500]
     assert "127.0.0.1" in head
     assert str(site.port) in head
+
+
+def test_unbound_asks_every_upstream(site: Site) -> None:
+    Unbound().command(site)
+    text = (site.folder / "unbound.conf").read_text(encoding="utf-8")
+    assert re.findall(r"forward-addr: (\S+)", text) == ["127.0.0.1@5302", "127.0.0.1@5304"]
 
 
 def test_knot_and_unbound_have_one_worker(site: Site) -> None:
