@@ -10,8 +10,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 import kdns
-from kdns.commands import check, compare, top
+from kdns.commands import check, compare, explain, top
 from kdns.commands.asking import AskingError
+from kdns.commands.explain import ExplainError
 from kdns.commands.options import octets, port
 from kdns.kube.client import WATCH_SILENCE_SECONDS
 from kdns.kube.reading import ReadingError
@@ -19,7 +20,7 @@ from kdns.kube.watches import AUDIT_EVERY
 from kdns.plugins.multisocket import MAX_WORKERS
 from kdns.serve import START_ERRORS, serve
 
-COMMAND_ERRORS = (AskingError, ReadingError)
+COMMAND_ERRORS = (AskingError, ExplainError, ReadingError)
 """What a command could not even look at: exit status 2, for 1 is what it found."""
 
 
@@ -110,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument(
         "-version", dest="of_coredns_version", action="store_true", help=argparse.SUPPRESS
     )
-    for command in (check, compare, top):
+    for command in (check, compare, explain, top):
         command.add(commands)
     return parser
 

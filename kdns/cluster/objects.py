@@ -46,6 +46,7 @@ class ServiceSpec(_Struct, frozen=True):
     ip_family_policy: str | None = None
     external_name: str | None = None
     ports: list[ServicePort] | None = None
+    selector: dict[str, str] | None = None
     publish_not_ready_addresses: bool | None = None
 
 

@@ -133,6 +133,12 @@ class Kubernetes(Configured):
             pod_names=self.endpoint_pod_names,
         )
 
+    def shown_namespaces(self) -> frozenset[bytes] | None:
+        """Wire labels of the only namespaces that exist; None for all."""
+        if not self.namespaces:
+            return None
+        return frozenset(model.label(namespace, "namespaces") for namespace in self.namespaces)
+
     def build(self, parts: Parts, following: Handler) -> Handler:
         source = self.source()
         cluster = parts.cluster(source)
@@ -141,7 +147,7 @@ class Kubernetes(Configured):
             pods=self.pods,
             endpoint_pod_names=self.endpoint_pod_names,
             ignore_empty_service=self.ignore_empty_service,
-            namespaces=_namespace_labels(self.namespaces),
+            namespaces=self.shown_namespaces(),
             local_addresses=parts.local_addresses(),
         )
         primary = name.from_text(self.primary)
@@ -168,12 +174,6 @@ class Kubernetes(Configured):
         # After the zones' own listening: what they remember is gone before answers are forgotten.
         cluster.listen(lambda change: parts.forget(handler.touched(change)))
         return handler
-
-
-def _namespace_labels(namespaces: tuple[str, ...]) -> frozenset[bytes] | None:
-    if not namespaces:
-        return None
-    return frozenset(model.label(namespace, "namespaces") for namespace in namespaces)
 
 
 def _remembered(reply: Reply) -> Reply:

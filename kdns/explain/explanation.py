@@ -1,0 +1,278 @@
+"""What becomes of a name: the candidates of the search list, each through its block's directives.
+
+    name --search list--> candidates --longest zone--> block --in order--> kubernetes: looked up
+                                                                            forward: would be asked
+                                                                            others: named, not run
+
+The cluster's part is the zones of the server itself, so what is said of an answer is what would be
+answered. Upstreams are never asked: what they would say is open, and said to be.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import cast
+
+from dnslib import QTYPE, RR, DNSRecord
+
+from kdns.cluster import model, objects
+from kdns.cluster.errors import ObjectError
+from kdns.cluster.objects import Resource
+from kdns.cluster.state import Cluster
+from kdns.cluster.zone import ForwardZone, ReverseZone, ZoneOptions, reverse_span
+from kdns.explain.reasons import Reasons, of_forward, of_reverse
+from kdns.explain.search import Candidate
+from kdns.explain.world import World
+from kdns.plan import Plan, PlannedBlock
+from kdns.plugins.chain import MAX_ALIASES
+from kdns.plugins.forward import Forward
+from kdns.plugins.kubernetes import Kubernetes, is_reverse
+from kdns.wire import iana, name
+from kdns.wire.message import Query
+from kdns.wire.reply import Reply, RRset, write_reply
+from kdns.zone.node import End, look
+
+SILENT = frozenset((
+    "any", "bind", "bufsize", "cache", "chaos", "debug", "dnstap", "errors", "header", "health",
+    "loadbalance", "local", "log", "loop", "metadata", "minimal", "multisocket", "nsid", "pprof",
+    "prometheus", "ready", "reload", "root", "shed", "timeouts", "tls", "trace",
+))  # fmt: skip
+"""Directives that never change which of the cluster's names there are."""
+
+
+class Ending(Enum):
+    """How a candidate ends; the value says it to people."""
+
+    ANSWER = "answered"
+    NODATA = "the name exists, without this type"
+    NXDOMAIN = "no such name"
+    UPSTREAM = "asked of an upstream"
+    REFUSED = "refused: nobody here serves it"
+    FAILED = "SERVFAIL"
+
+
+@dataclass(slots=True)
+class Tried:
+    """One candidate, and what becomes of it.
+
+    block, directive: which one answers. records: the answer, as text. open: directives on the way
+    that may answer otherwise, and are not followed here.
+    """
+
+    name: str
+    why: str
+    ending: Ending = Ending.REFUSED
+    block: str = ""
+    directive: str = ""
+    records: list[str] = field(default_factory=list)
+    reasons: Reasons = field(default_factory=Reasons)
+    open: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Explanation:
+    """The candidates in their order, up to the one that ends the search."""
+
+    type: str
+    tried: list[Tried]
+    left: list[Candidate]
+    """Candidates that are not asked for any more."""
+
+    @property
+    def answer(self) -> Tried | None:
+        """The candidate that is answered, or None."""
+        last = self.tried[-1] if self.tried else None
+        return last if last is not None and last.ending is Ending.ANSWER else None
+
+
+class Explainer:
+    """Explains names from a plan and the objects of a cluster, all of them, filtered or not."""
+
+    def __init__(self, plan: Plan, items: Iterable[objects.Object]) -> None:
+        self._plan = plan
+        self._items = list(items)
+        self._shown: dict[int, _Shown] = {}
+
+    def explain(self, candidates: Sequence[Candidate], rtype: str) -> Explanation:
+        """Try the candidates until one is answered, as a resolver does."""
+        tried: list[Tried] = []
+        for index, candidate in enumerate(candidates):
+            one = self.follow(candidate.name, rtype, candidate.why)
+            tried.append(one)
+            if one.ending is Ending.ANSWER:
+                return Explanation(rtype, tried, list(candidates[index + 1 :]))
+        return Explanation(rtype, tried, [])
+
+    def follow(self, text: str, rtype: str, why: str = "", depth: int = 0) -> Tried:
+        """One absolute name through the server."""
+        tried = Tried(text, why)
+        block = self._block_of(name.from_text(text).lower())
+        if block is None:
+            zones = " ".join(zone for one in self._plan.blocks for zone in one.zones)
+            tried.notes.append(f"no server block has this name; they have {zones}")
+            return tried
+        place = block.source.place
+        tried.block = f"{' '.join(block.zones)} ({place.file}:{place.line})"
+        for known in block.directives:
+            settings = known.settings
+            match settings:
+                case Kubernetes():
+                    if self._in_cluster(tried, settings, rtype, depth):
+                        return tried
+                case Forward():
+                    if _forwards(settings, text):
+                        tried.ending, tried.directive = Ending.UPSTREAM, "forward"
+                        tried.notes.append(settings.explain())
+                        return tried
+                case _ if known.plugin.name not in SILENT:
+                    tried.open.append(f"{known.plugin.name}: {settings.explain()}")
+        return tried
+
+    def _block_of(self, key: bytes) -> PlannedBlock | None:
+        """The block of the longest zone, as the dispatcher chooses it."""
+        found: tuple[int, PlannedBlock] | None = None
+        for block in self._plan.blocks:
+            for zone in block.zones:
+                apex = name.from_text(zone).lower()
+                if name.is_below(key, apex) and (found is None or len(apex) > found[0]):
+                    found = len(apex), block
+        return found[1] if found else None
+
+    def _in_cluster(self, tried: Tried, settings: Kubernetes, rtype: str, depth: int) -> bool:
+        """Whether `kubernetes` answers; False passes the question on."""
+        shown = self._shown.setdefault(id(settings), _Shown(settings, self._items))
+        key = name.from_text(tried.name).lower()
+        zone = shown.zone_of(key)
+        if zone is None:
+            return False
+        tried.directive = "kubernetes"
+        tried.reasons = shown.reasons(key, zone, rtype)
+        found = look(zone.node(key), _number(rtype))
+        match found.end:
+            case End.FOUND:
+                tried.ending = Ending.ANSWER
+                tried.records = _texts(cast("RRset", found.rrset))
+            case End.ALIAS:
+                self._follow_alias(tried, cast("RRset", found.rrset), rtype, depth)
+            case End.NODATA:
+                tried.ending = Ending.NODATA
+            case End.NXDOMAIN:
+                tried.ending = Ending.NXDOMAIN
+                zones = [name.from_text(text).lower() for text in settings.fallthrough or ()]
+                if any(name.is_below(key, apex) for apex in zones):
+                    tried.notes.append("fallthrough: kubernetes passes it on")
+                    tried.ending, tried.directive = Ending.REFUSED, ""
+                    return False
+        return True
+
+    def _follow_alias(self, tried: Tried, alias: RRset, rtype: str, depth: int) -> None:
+        tried.records += _texts(alias)
+        tried.ending = Ending.ANSWER
+        if rtype == "CNAME":
+            return
+        target = name.to_text(alias.rdatas[0])
+        if depth >= MAX_ALIASES or target.lower() == tried.name.lower():
+            tried.ending = Ending.FAILED
+            tried.reasons.stop(
+                f"the aliases lead in a circle, or through more than {MAX_ALIASES} names: {target}",
+                "let externalName lead to a name that has addresses",
+            )
+            return
+        further = self.follow(target, rtype, "externalName", depth + 1)
+        tried.records += further.records
+        tried.reasons.rests_on += further.reasons.rests_on
+        tried.open += further.open
+        if further.ending is Ending.ANSWER:
+            return
+        if further.ending is Ending.UPSTREAM:
+            tried.notes.append(
+                f"its target {target} is asked of an upstream: what that says counts"
+            )
+            tried.notes += further.notes
+            return
+        tried.ending = further.ending
+        tried.reasons.stop(f"the alias's target {target}: {further.ending.value}")
+        tried.reasons.missing += further.reasons.missing
+        tried.reasons.next += further.reasons.next
+
+
+class _Shown:
+    """The zones of one `kubernetes` directive, of the objects that it sees."""
+
+    def __init__(self, settings: Kubernetes, items: list[objects.Object]) -> None:
+        self._settings = settings
+        self._world = World(items, settings)
+        self.left_out: list[str] = []
+        cluster = Cluster(lambda: 0, self.left_out.append)
+        source = settings.source()
+        selectors = {resource: labels for resource, labels, _ in source.selectors}
+        for item in items:
+            resource = _RESOURCES[type(item)]
+            if resource in source.resources and selectors[resource].matches(item.metadata.labels):
+                cluster.apply(resource, item)
+        options = ZoneOptions(
+            ttl=settings.ttl,
+            pods=settings.pods,
+            endpoint_pod_names=settings.endpoint_pod_names,
+            ignore_empty_service=settings.ignore_empty_service,
+            namespaces=settings.shown_namespaces(),
+        )
+        primary = name.from_text(settings.primary)
+        self._zones: list[ForwardZone | ReverseZone] = []
+        for text in settings.zones:
+            apex = name.from_text(text)
+            if is_reverse(text):
+                self._zones.append(ReverseZone(apex, primary, cluster, options))
+            else:
+                self._zones.append(ForwardZone(apex, cluster, options))
+
+    def zone_of(self, key: bytes) -> ForwardZone | ReverseZone | None:
+        """The zone of the longest apex that has the name."""
+        fitting = [zone for zone in self._zones if name.is_below(key, zone.apex)]
+        return max(fitting, key=lambda zone: len(zone.apex), default=None)
+
+    def reasons(self, key: bytes, zone: ForwardZone | ReverseZone, rtype: str) -> Reasons:
+        """What the answer rests on, and what is missing."""
+        if isinstance(zone, ForwardZone):
+            below = name.to_text(key[: len(key) - len(zone.apex)] + b"\0").rstrip(".")
+            labels = below.split(".") if below else []
+            return of_forward(self._world, labels, rtype, name.to_text(zone.apex).rstrip("."))
+        span = reverse_span(key)
+        if span is None or span[0] != span[1]:
+            return Reasons()
+        return of_reverse(self._world, name.address_text(span[0]))
+
+
+_RESOURCES: dict[type[objects.Object], Resource] = {
+    resource.type: resource for resource in Resource
+}
+
+
+def _forwards(settings: Forward, text: str) -> bool:
+    key = name.from_text(text).lower()
+
+    def within(zones: Iterable[str]) -> bool:
+        return any(name.is_below(key, name.from_text(zone).lower()) for zone in zones)
+
+    return within(settings.zones) and not within(settings.exceptions)
+
+
+def _number(rtype: str) -> int:
+    return next(number for number, text in iana.TYPE_NAMES.items() if text == rtype)
+
+
+def _texts(rrset: RRset) -> list[str]:
+    """The records in a line each."""
+    query = Query(rrset.owner, rrset.rtype)
+    wire = write_reply(query, Reply(answer=(rrset,)), limit=65535)
+    records: list[RR] = DNSRecord.parse(wire).rr
+    return [f"{rr.rname} {rr.ttl} IN {QTYPE.get(rr.rtype)} {rr.rdata}" for rr in records]
+
+
+def address_of(text: str) -> str:
+    """The reverse name of what is an address, absolute; else the text itself."""
+    try:
+        return name.to_text(name.reverse(model.address(text, "")))
+    except ObjectError:
+        return text

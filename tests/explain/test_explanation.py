@@ -1,0 +1,222 @@
+"""Each reason for which a name is not answered, told with what would help."""
+
+import pytest
+
+from kdns.explain.explanation import Ending, Explainer, Tried, address_of
+from kdns.explain.search import candidates, search_list
+from kdns.plan import make_plan
+from tests.cluster.builders import (
+    Tree,
+    endpoint,
+    external,
+    full,
+    made,
+    namespace,
+    pod,
+    service,
+    slice_,
+)
+
+COREFILE = """. {{
+    errors
+    kubernetes cluster.local in-addr.arpa {{
+        {options}
+    }}
+    forward . 127.0.0.1 {{
+        except refused.test
+    }}
+}}
+alone.test {{
+    kubernetes alone.test
+}}
+"""
+
+
+def labelled(tree: Tree, **labels: str) -> Tree:
+    return {**tree, "metadata": {**tree["metadata"], "labels": labels}}
+
+
+TREES = (
+    namespace("shop"),
+    namespace("pay"),
+    labelled(namespace("lab"), team="a"),
+    service("web.shop", "10.96.0.7", selector={"app": "web"}),
+    service("six.shop", "fd00::7"),
+    service("bare.shop", "10.96.0.8", ports=({"port": 80},)),
+    service("portless.shop", "10.96.0.9", ports=()),
+    service("db.shop", "None"),
+    slice_("db-1.shop", "db", endpoint("10.1.0.1", hostname="db-0", pod="db-0")),
+    slice_("db-2.shop", "db", endpoint("10.1.0.2", ready=False), endpoint("10.1.0.3", pod="db-2")),
+    service("dead.shop", "None"),
+    slice_("dead-1.shop", "dead", endpoint("10.1.0.9", ready=False, pod="dead-0")),
+    service("empty.shop", "None"),
+    service("lost.shop", "None", selector={"app": "lost"}),
+    service("late.shop", "None", selector={"app": "late"}),
+    external("out.shop", "www.example.test"),
+    external("in.shop", "web.shop.svc.cluster.local"),
+    external("broken.shop", "nothing.shop.svc.cluster.local"),
+    external("number.shop", "192.0.2.1"),
+    external("ring.shop", "gnir.shop.svc.cluster.local"),
+    external("gnir.shop", "ring.shop.svc.cluster.local"),
+    external("refused.shop", "www.refused.test"),
+    labelled(pod("late-0.shop", "10.2.0.1"), app="late"),
+)
+
+
+def follow(text: str, rtype: str = "A", options: str = "pods insecure") -> Tried:
+    plan = make_plan(COREFILE.format(options=options), "Corefile", environ={})
+    return Explainer(plan, [made(tree)[1] for tree in TREES]).follow(full(text), rtype)
+
+
+def test_an_answer_has_its_records_its_directive_and_what_it_rests_on() -> None:
+    tried = follow("web.shop.S")
+    assert tried.ending is Ending.ANSWER
+    assert tried.records == ["web.shop.svc.cluster.local. 5 IN A 10.96.0.7"]
+    assert (tried.block, tried.directive) == (". (Corefile:1)", "kubernetes")
+    assert tried.reasons.rests_on == ["namespace shop", "service shop/web: ClusterIP 10.96.0.7"]
+
+
+@pytest.mark.parametrize(
+    ("text", "rtype", "rest"),
+    [
+        ("db.shop.S", "A", "endpoint 10.1.0.1 (pod db-0)"),
+        ("db-0.db.shop.S", "A", "endpoint 10.1.0.1 (pod db-0)"),
+        ("_http._tcp.web.shop.S", "SRV", "port http, TCP"),
+        ("in.shop.S", "A", "service shop/web: ClusterIP 10.96.0.7"),
+        ("10-2-0-1.shop.pod.Z", "A", "pods insecure: any address of an existing namespace"),
+        ("7.0.96.10.in-addr.arpa.", "PTR", "service shop/web: ClusterIP 10.96.0.7"),
+        ("1.0.1.10.in-addr.arpa.", "PTR", "service shop/db, endpoint 10.1.0.1 (pod db-0)"),
+    ],
+)
+def test_rests_on(text: str, rtype: str, rest: str) -> None:
+    tried = follow(text, rtype)
+    assert tried.ending is Ending.ANSWER
+    assert any(one.startswith(rest) for one in tried.reasons.rests_on)
+
+
+@pytest.mark.parametrize(
+    ("text", "missing", "then"),
+    [
+        ("web.shpo.S", "there is no namespace 'shpo'", "did you mean shop?"),
+        ("wbe.shop.S", "the namespace 'shop' has no service 'wbe'", "did you mean web.shop?"),
+        ("web.pay.S", "no service 'web'", "in the namespace shop: web.shop.svc.cluster.local"),
+        ("web.shop.Z", "nothing below cluster.local ends in 'shop'", "web.shop.svc.cluster.local"),
+        ("web.shop.svk.Z", "ends in 'svk'", "ask for web.shop.svc.cluster.local"),
+        ("shop.S", "this is a namespace's name", ""),
+        ("dead.shop.S", "none is ready: 10.1.0.9 (pod dead-0)", "readiness probes"),
+        ("empty.shop.S", "it has no selector", "get endpointslices"),
+        ("lost.shop.S", "its selector app=lost matches no pod", "--show-labels"),
+        ("late.shop.S", "matches late-0, and there is no EndpointSlice", "controller-manager"),
+        ("10-1-0-2.db.shop.S", "is not ready: 10.1.0.2", ""),
+        ("db-9.db.shop.S", "no endpoint is called 'db-9'", "there is db-0"),
+        ("db-2.db.shop.S", "no endpoint is called 'db-2'", "endpoint_pod_names"),
+        ("_htp._tcp.web.shop.S", "no port _htp._tcp: it has _http._tcp", "did you mean _http._tcp"),
+        ("http.tcp.web.shop.S", "no port http.tcp", "underscores"),
+        ("_http._tcp.bare.shop.S", "none with a name", "a port without a name has no SRV name"),
+        ("a.b.c.web.shop.S", "too many labels below a service", ""),
+        ("x.out.shop.S", "nothing is below a service of type ExternalName", ""),
+        ("number.shop.S", "externalName is the address 192.0.2.1", "headless service"),
+        ("broken.shop.S", "the alias's target nothing.shop.svc.cluster.local.", "get services"),
+        ("ring.shop.S", "the aliases lead in a circle", "that has addresses"),
+        ("refused.shop.S", "refused: nobody here serves it", ""),
+        ("x.shop.pod.Z", "'x' is no address with dashes", ""),
+        ("a.b.shop.pod.Z", "a pod's name is its address with dashes", ""),
+        ("6.6.6.10.in-addr.arpa.", "has the address 10.6.6.6", ""),
+        ("9.0.1.10.in-addr.arpa.", "10.1.0.9 is an endpoint's address, and it is not ready", ""),
+    ],
+)
+def test_is_missing(text: str, missing: str, then: str) -> None:
+    tried = follow(text, "PTR" if text.endswith("arpa.") else "A")
+    assert tried.ending is not Ending.ANSWER
+    assert missing in "\n".join(tried.reasons.missing)
+    assert then in "\n".join(tried.reasons.next)
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "missing"),
+    [
+        ("pods disabled", "10-2-0-1.shop.pod.Z", "pods are disabled"),
+        ("pods verified", "10-2-0-9.shop.pod.Z", "no pod of the namespace 'shop' has that address"),
+        ("namespaces pay", "web.shop.S", "the Corefile hides it: namespaces pay"),
+        ("namespace_labels team=a", "web.shop.S", "hides it: namespace_labels team=a"),
+        ("labels app=x", "web.shop.S", "the service shop/web is there, and the Corefile hides it"),
+        ("noendpoints", "db.shop.S", "the Corefile says noendpoints"),
+        ("ignore empty_service", "web.shop.S", "matches no pod of the namespace"),
+        ("namespaces pay", "7.0.96.10.in-addr.arpa.", "hides it: namespaces pay"),
+    ],
+)
+def test_an_option_of_the_corefile_is_the_reason(options: str, text: str, missing: str) -> None:
+    tried = follow(text, "PTR" if text.endswith("arpa.") else "A", options)
+    assert tried.ending is Ending.NXDOMAIN
+    assert missing in "\n".join(tried.reasons.missing)
+
+
+def test_a_verified_pod_is_named() -> None:
+    tried = follow("10-2-0-1.shop.pod.Z", options="pods verified")
+    assert "pod shop/late-0" in tried.reasons.rests_on
+
+
+@pytest.mark.parametrize(
+    ("text", "rtype", "missing"),
+    [
+        ("six.shop.S", "A", "it has no IPv4 address, only fd00::7"),
+        ("web.shop.S", "AAAA", "it has no IPv6 address, only 10.96.0.7"),
+        ("portless.shop.S", "SRV", "it has no ports"),
+    ],
+)
+def test_a_name_without_this_type(text: str, rtype: str, missing: str) -> None:
+    tried = follow(text, rtype)
+    assert tried.ending is Ending.NODATA
+    assert missing in "\n".join(tried.reasons.missing)
+
+
+def test_a_cname_is_not_followed_when_it_is_what_was_asked_for() -> None:
+    tried = follow("out.shop.S", "CNAME")
+    assert tried.records == ["out.shop.svc.cluster.local. 5 IN CNAME www.example.test."]
+
+
+def test_what_an_upstream_would_say_is_left_open() -> None:
+    tried = follow("www.example.test.")
+    assert (tried.ending, tried.directive) == (Ending.UPSTREAM, "forward")
+    alias = follow("out.shop.S")
+    assert alias.ending is Ending.ANSWER
+    assert "is asked of an upstream" in alias.notes[0]
+
+
+def test_fallthrough_passes_on_to_the_next_directive() -> None:
+    tried = follow("web.pay.S", options="fallthrough")
+    assert (tried.ending, tried.directive) == (Ending.UPSTREAM, "forward")
+    assert tried.notes[0] == "fallthrough: kubernetes passes it on"
+
+
+def test_nobody_serves_what_is_excepted() -> None:
+    assert follow("www.refused.test.").ending is Ending.REFUSED
+
+
+def test_the_block_of_the_longest_zone_answers() -> None:
+    assert follow("web.shop.svc.alone.test.").block == "alone.test. (Corefile:10)"
+
+
+def test_no_block_has_the_name() -> None:
+    plan = make_plan("alone.test {\n whoami\n}", "Corefile", environ={})
+    tried = Explainer(plan, []).follow("www.example.test.", "A")
+    assert tried.notes == ["no server block has this name; they have alone.test."]
+
+
+def test_a_directive_that_may_answer_otherwise_is_named() -> None:
+    plan = make_plan(". {\n whoami\n}", "Corefile", environ={})
+    assert Explainer(plan, []).follow("www.example.test.", "A").open[0].startswith("whoami: ")
+
+
+def test_the_search_ends_with_the_first_answer() -> None:
+    plan = make_plan(COREFILE.format(options="ttl 5"), "Corefile", environ={})
+    explainer = Explainer(plan, [made(tree)[1] for tree in TREES])
+    found = explainer.explain(candidates("web.shop", search_list("pay", "cluster.local")), "A")
+    assert [tried.ending for tried in found.tried] == [Ending.NXDOMAIN, Ending.ANSWER]
+    assert found.answer is found.tried[-1]
+    assert [candidate.name for candidate in found.left] == ["web.shop.cluster.local.", "web.shop."]
+
+
+def test_the_name_of_an_address_is_its_reverse_name() -> None:
+    assert address_of("10.96.0.7") == "7.0.96.10.in-addr.arpa."
+    assert address_of("web") == "web"
