@@ -11,13 +11,18 @@ _COUNTERS: Final = {
     "kdns_udp_receive_drops": "Queries that the kernel dropped, for want of room or as told.",
     "kdns_unserved_queries": "Messages that no block was asked about: unreadable, or of no zone.",
     "kdns_dropped": "Queries without an answer because there was too much to do, by their kind.",
+    "coredns_shed_dropped": "What was dropped under overload: queries, and responses.",
     "kdns_tcp_closed": "Connections closed for others' sake: for room, or for what they held.",
 }
 _GAUGES: Final = {
     "kdns_shedding": "Sockets that turn new outside names away, since not all can be answered.",
     "kdns_tcp_connections": "Connections of clients.",
 }
-_LABELS: Final = {"kdns_dropped": ("reason",), "kdns_tcp_closed": ("reason",)}
+_LABELS: Final = {
+    "kdns_dropped": ("reason",),
+    "kdns_tcp_closed": ("reason",),
+    "coredns_shed_dropped": ("server", "reason"),
+}
 Key = tuple[str, Labels]
 
 
@@ -57,7 +62,7 @@ class EndpointCounts:
 def _counted(endpoint: Endpoint, dropped: int) -> dict[Key, int]:
     outside, greedy = endpoint.turned_away()
     evicted, expelled = endpoint.closed_connections()
-    return {
+    counted: dict[Key, int] = {
         ("kdns_udp_receive_drops", ()): dropped,
         ("kdns_unserved_queries", ()): endpoint.dispatcher.unserved,
         ("kdns_dropped", ("outside",)): outside,
@@ -65,3 +70,7 @@ def _counted(endpoint: Endpoint, dropped: int) -> dict[Key, int]:
         ("kdns_tcp_closed", ("room",)): evicted,
         ("kdns_tcp_closed", ("held",)): expelled,
     }
+    if endpoint.shed_label:
+        counted["coredns_shed_dropped", (endpoint.shed_label, "query")] = outside + greedy
+        counted["coredns_shed_dropped", (endpoint.shed_label, "response")] = endpoint.unsent()
+    return counted

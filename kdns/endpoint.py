@@ -32,6 +32,8 @@ class Endpoint:
         self._udp: list[UdpListener] = []
         self._tcp: list[TcpListener] = []
         self._answering = False
+        self.shed_label = ""
+        """Of the block that has what is dropped counted under CoreDNS's name; "" for none."""
         for sock in sockets:
             if sock.type == socket.SOCK_STREAM:
                 self._tcp.append(TcpListener(sock, self._both_families("tcp")))
@@ -47,6 +49,7 @@ class Endpoint:
         for udp in self._batched():
             udp.sample = None if asked is None else asked.client
             udp.admission.ours(self.dispatcher.own_zones())
+        self.shed_label = next((block.label for block in blocks if block.sheds), "")
         said = next((block.timeouts for block in blocks if block.timeouts is not None), Timeouts())
         for tcp in self._tcp:
             tcp.idle = said.idle or IDLE
@@ -108,6 +111,10 @@ class Endpoint:
         clients."""
         each = [udp.admission for udp in self._batched()]
         return sum(one.outside for one in each), sum(one.greedy for one in each)
+
+    def unsent(self) -> int:
+        """Datagrams that could not be sent, or not be read."""
+        return sum(udp.dropped for udp in self._udp)
 
     def shedding(self) -> int:
         """How many sockets turn new outside names away now."""

@@ -338,3 +338,23 @@ async def test_connections_are_as_the_corefile_says_and_no_more_than_there_are_f
         assert tcp.limit <= MAX_CONNECTIONS
         await server.change(WHOAMI)
         assert tcp.idle == IDLE
+
+
+async def test_what_an_address_dropped_is_counted_also_when_it_is_gone() -> None:
+    shedding = WHOAMI.replace("whoami", "whoami\n shed")
+    async with running(shedding) as server:
+        endpoint = server.app._endpoints[PLACE]
+        (udp,) = endpoint._batched()
+        udp.admission.outside, udp.admission.greedy, udp.dropped = 3, 2, 1
+        label = f'server="dns://127.0.0.1:{server.app.addresses[0][1]}"'
+        counted = {
+            'kdns_dropped_total{reason="outside"} 3.0',
+            'kdns_dropped_total{reason="greedy"} 2.0',
+            f'coredns_shed_dropped_total{{reason="query",{label}}} 5.0',
+            f'coredns_shed_dropped_total{{reason="response",{label}}} 1.0',
+        }
+        assert counted <= set((await server.scrape()).splitlines())
+        await server.change(WHOAMI.replace("bind 127.0.0.1", "bind 127.0.0.2"))
+        await endpoint.close(0.0)
+        await turns()
+        assert counted <= set((await server.scrape()).splitlines())

@@ -137,6 +137,8 @@ class Block:
     own_zones: list[bytes] = field(default_factory=list)
     """Zones whose names are answered from here, as on the wire: they go first under pressure."""
     timeouts: Timeouts | None = None
+    sheds: bool = False
+    """Whether what is dropped at its address is counted under CoreDNS's name too."""
     serves_chaos: bool = False
     udp_limit: int = MAX_UDP_SIZE
     udp_size: int = OUR_UDP_SIZE

@@ -34,6 +34,12 @@ class Request(NamedTuple):
         return Request(query, self.peer, self.aliases + 1)
 
 
+class Withheld(Reply):
+    """A reply that is not sent, nor counted as one: silence."""
+
+    __slots__ = ()
+
+
 Outcome = Reply | Pending[Reply]
 Handler = Callable[[Request], Outcome]
 

@@ -14,7 +14,7 @@ from struct import Struct
 
 from kdns.plugins import forwarding
 from kdns.plugins.block import Block
-from kdns.plugins.chain import Outcome, Request
+from kdns.plugins.chain import Outcome, Request, Withheld
 from kdns.plugins.hot import HotAnswers, Prepared, Span, Table, orders
 from kdns.plugins.peer import Peer, packed
 from kdns.plugins.pending import Pending
@@ -197,7 +197,7 @@ class Dispatcher:
         request: Request,
         table: Table | None,
         started: float,
-    ) -> bytes | Pending[bytes | None]:
+    ) -> bytes | None | Pending[bytes | None]:
         outcome = self._ask(block, request)
         if isinstance(outcome, Pending):
             return outcome.then(
@@ -207,7 +207,8 @@ class Dispatcher:
                 ),
             )
         made = self._finish(block, request, outcome, started)
-        if table is not None and outcome.depends is not None and not block.watches_queries:
+        keeps = table is not None and outcome.depends is not None and not block.watches_queries
+        if keeps and made is not None:
             self._remember(block, request.query, outcome, made)
         return made
 
@@ -263,7 +264,9 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             return self._failed(block, request, error)
 
-    def _finish(self, block: Block, request: Request, reply: Reply, started: float) -> bytes:
+    def _finish(self, block: Block, request: Request, reply: Reply, started: float) -> bytes | None:
+        if type(reply) is Withheld:
+            return None
         try:
             wire = self._write(block, request.query, request.peer, reply)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer

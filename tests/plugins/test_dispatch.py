@@ -6,7 +6,7 @@ import dns.rcode
 import pytest
 
 from kdns.plugins.block import Block
-from kdns.plugins.chain import Handler, Outcome, Request
+from kdns.plugins.chain import Handler, Outcome, Request, Withheld
 from kdns.plugins.dispatch import Dispatcher
 from kdns.plugins.hot import Table
 from kdns.plugins.peer import Peer
@@ -458,3 +458,26 @@ def test_what_is_pending_is_answered_by_the_block_that_was_asked() -> None:
     assert dns.message.from_wire(got[0]).rcode() == dns.rcode.NOERROR
     before.counters.settle()
     assert sum(before.counters.requests.values()) == 1
+
+
+# Silence.
+
+
+def test_a_reply_that_is_withheld_is_not_sent_counted_or_told_of() -> None:
+    told: list[Request] = []
+    silent = block(".", handler=always(Withheld(depends=())))
+    silent.observers.append(lambda request, reply, size, seconds: told.append(request))
+    assert Server(silent).raw(question("a.example")) is None
+    assert (sum(silent.counters.responses.values()), told) == (0, [])
+
+
+def test_names_that_are_answered_from_here_are_those_of_blocks_that_ask_nobody() -> None:
+    asking, own = block(".", "corp.test."), block("own.test.")
+    asking.can_forward = True
+    asking.own_zones.append(name.from_text("cluster.local"))
+    zones = Server(asking, own).dispatcher.own_zones()
+    assert set(zones) == {name.from_text("own.test"), name.from_text("cluster.local")}
+
+
+def test_where_nobody_is_asked_all_names_are() -> None:
+    assert Server(block("a.test."), block("b.test.")).dispatcher.own_zones() == [name.ROOT]

@@ -21,7 +21,7 @@ COREDNS_ORDER = re.findall(
     "template transfer hosts route53 azure clouddns k8s_external kubernetes file auto secondary "
     "etcd loop forward grpc erratic whoami on sign view nomad",
 )
-OUR_OWN = {"top"}
+OUR_OWN = {"top", "rrl"}
 
 KUBEADM = """.:53 {
     errors

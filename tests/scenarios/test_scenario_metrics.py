@@ -29,6 +29,7 @@ LIST = tomllib.loads((Path(__file__).parent.parent / "data" / "metrics.toml").re
 COREFILE = """. {{
     bind 127.0.0.1
     errors
+    shed
     health 127.0.0.1:{health}
     prometheus 127.0.0.1:{metrics} {{
         exemplars
