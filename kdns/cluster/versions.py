@@ -30,6 +30,7 @@ class Versions:
         self._resource = resource.value
         self._told: dict[int, int] = {}
         self._mark = 0
+        self._unnamed = 0
         self._open = False
         self.digest = 0
         self.gone: set[int] = set()
@@ -48,28 +49,36 @@ class Versions:
             self.settle()
         self._open = True
         self._mark ^= _NAMED
+        self._unnamed = len(self._told)
 
     def settle(self) -> None:
         """Call everything named: what `begin` began is over, whether it came to its end or not."""
-        mark = self._mark
-        for place, value in self._told.items():
-            if value & _NAMED != mark:
-                self._told[place] = value ^ _NAMED  # of a key that is there: no resize
-        self.gone = set()
-        self._open = False
+        if self._unnamed:
+            mark = self._mark
+            for place, value in self._told.items():
+                if value & _NAMED != mark:
+                    self._told[place] = value ^ _NAMED  # of a key that is there: no resize
+        self._close()
 
     def put(self, key: Key, version: str) -> None:
         """The object of that key was told, in that state."""
         place = hash(key)
         value = self._value(key, version)
-        self.digest = (self.digest + value - (self._told.get(place, 0) & _VALUE)) & _VALUE
+        held = self._told.get(place)
+        if held is not None:
+            self.digest -= held & _VALUE
+            self._unnamed -= held & _NAMED != self._mark
+        self.digest = (self.digest + value) & _VALUE
         self._told[place] = value | self._mark
         self.gone.discard(place)
 
     def remove(self, key: Key) -> None:
         """The object of that key is no more."""
         place = hash(key)
-        self.digest = (self.digest - (self._told.pop(place, 0) & _VALUE)) & _VALUE
+        held = self._told.pop(place, None)
+        if held is not None:
+            self.digest = (self.digest - (held & _VALUE)) & _VALUE
+            self._unnamed -= held & _NAMED != self._mark
         if self._open:
             self.gone.add(place)
 
@@ -87,6 +96,7 @@ class Versions:
         if held & _VALUE != self._value(key, version):
             return False
         self._told[place] = held ^ _NAMED
+        self._unnamed -= 1
         return True
 
     def is_told(self, place: int) -> bool:
@@ -100,16 +110,20 @@ class Versions:
 
     def unnamed(self) -> int:
         """How many objects have not been named since `begin`."""
-        mark = self._mark
-        return sum([value & _NAMED != mark for value in self._told.values()])
+        return self._unnamed
 
     def sweep(self) -> None:
         """Forget what has not been named, and settle."""
-        mark = self._mark
-        for place in [p for p, value in self._told.items() if value & _NAMED != mark]:
-            self.digest = (self.digest - (self._told.pop(place) & _VALUE)) & _VALUE
-        self.gone = set()
+        if self._unnamed:
+            mark = self._mark
+            for place in [p for p, value in self._told.items() if value & _NAMED != mark]:
+                self.digest = (self.digest - (self._told.pop(place) & _VALUE)) & _VALUE
+        self._close()
+
+    def _close(self) -> None:
+        self._unnamed = 0
         self._open = False
+        self.gone = set()
 
     def _value(self, key: Key, version: str) -> int:
         text = f"{self._resource}\0{key[0]}\0{key[1]}\0{version}"
