@@ -150,6 +150,7 @@ class App:
         self._guard: MemoryGuard | None = None
         self.stopping = False
         self._closed = False
+        self._began = time.monotonic()
         self._generation: Generation | None = None
         self._staged: _Change | None = None
         self._retired: list[Generation] = []
@@ -188,8 +189,10 @@ class App:
         return self.sources.cluster(settings)
 
     def outdated(self) -> list[str]:
-        """What of the cluster we have not been told of for too long."""
-        return sorted({name for name, age in self.sources.ages() if age > MAX_WATCH_AGE})
+        """What of the cluster we have not been told of for too long, or not since we started."""
+        since_start = time.monotonic() - self._began
+        ages = [(name, min(age, since_start)) for name, age in self.sources.ages()]
+        return sorted({name for name, age in ages if age > MAX_WATCH_AGE})
 
     async def metrics(self, request: HttpRequest, *, runtime: bool) -> HttpReply:
         """What /metrics says. runtime: see Parts.metrics_route."""

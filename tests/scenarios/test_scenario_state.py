@@ -1,6 +1,7 @@
 """The real program with a memory: it starts from what it knew when there is nobody to ask."""
 
 import asyncio
+import urllib.request
 from pathlib import Path
 
 import dns.message
@@ -9,7 +10,7 @@ import pytest
 
 from kdns.testing.apiserver import ApiServer
 from tests.scenarios.test_scenario_apiserver import SHOP, answers, ask, corefile, service, until
-from tests.serving import serving
+from tests.serving import free_port, serving
 
 
 def explained(reply: dns.message.Message) -> list[int]:
@@ -58,6 +59,22 @@ async def test_a_start_without_an_api_server_answers_from_memory_and_says_so(
             await asyncio.to_thread(_until_fresh, server.port)
             reply = await asyncio.to_thread(ask, server.port, "cart.shop")
             assert [str(rdata) for rdata in reply.answer[0]] == ["10.96.0.20"]
+
+
+@pytest.mark.parametrize("monitor", ["until-ready", "continuously"])
+async def test_a_start_from_memory_is_ready(tmp_path: Path, monitor: str) -> None:
+    """Also where readiness looks at how old the watch is: it has had no time to be old yet."""
+    async with ApiServer() as api:
+        state = await remember(tmp_path, api)
+        api.refuse(500, times=None)
+        port = free_port()
+        path = corefile(tmp_path, api)
+        ready = f"ready 127.0.0.1:{port} {{\n monitor {monitor}\n }}\n bind"
+        path.write_text(path.read_text().replace("bind", ready))
+        with serving(path, "--state-dir", str(state)):
+            page = await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{port}/ready")
+            with page:
+                assert page.status == 200
 
 
 def _until_fresh(port: int) -> None:
