@@ -210,6 +210,19 @@ annotations:
 {{- default $usual .Values.priorityClassName -}}
 {{- end -}}
 
+{{/* Not empty if CoreDNS's PodDisruptionBudget covers these pods too: a pod with two cannot be evicted. */}}
+{{- define "kdns.hasBudget" -}}
+{{- $root := . -}}
+{{- $labels := dict "k8s-app" (include "kdns.k8sApp" .) -}}
+{{- if include "kdns.ofCluster" . -}}
+{{- range (lookup "policy/v1" "PodDisruptionBudget" .Release.Namespace "").items -}}
+{{- if and (ne .metadata.name (include "kdns.fullname" $root)) (eq (dig "spec" "selector" "matchLabels" dict . | toJson) ($labels | toJson)) -}}
+true
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What cannot work is told before anything is applied. */}}
 {{- define "kdns.validate" -}}
 {{- if .Values.rbac.multiclusterEnable -}}
