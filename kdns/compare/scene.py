@@ -88,6 +88,8 @@ class Scene:
         self.pods: set[tuple[str, object]] = set()
         addresses: set[str] = set()
         unowned: set[str] = set()
+        self.aliases: dict[tuple[str, str], set[str]] = {}
+        """By service: what its slices of address type FQDN lead to, absolute and lower-case."""
         self.nameless: dict[tuple[str, str], set[str]] = {}
         """By service: labels of endpoints whose pods have names that are no labels."""
         for item in items:
@@ -100,6 +102,10 @@ class Scene:
                     self._note_nameless(item)
                     if not (item.metadata.labels or {}).get(SERVICE_NAME_LABEL):
                         unowned.update(ready_addresses(item))
+                case objects.EndpointSlice():
+                    owner = (item.metadata.labels or {}).get(SERVICE_NAME_LABEL, "")
+                    led = self.aliases.setdefault((item.metadata.namespace, owner), set())
+                    led.update(f"{a.rstrip('.')}.".lower() for a in ready_addresses(item))
                 case objects.Pod() if item.status.phase not in ("Succeeded", "Failed"):
                     listed = (p.ip for p in item.status.pod_ips or () if p.ip)
                     place = item.metadata.namespace
@@ -199,6 +205,16 @@ class Row:
         return service is not None and service.type == "ExternalName" and self.depth == 3
 
     @property
+    def targets(self) -> set[str]:
+        """What this name may be an alias of, absolute and lower-case."""
+        if self.is_external:
+            text = (self.service and self.service.external_name) or ""
+            return {text.lower().rstrip(".") + "."}
+        labels = self.labels or []
+        owner = (labels[-2], labels[-3]) if len(labels) > 2 else ("", "")
+        return self.scene.aliases.get(owner, set())
+
+    @property
     def depth(self) -> int:
         return len(self.labels or ())
 
@@ -209,6 +225,17 @@ class Row:
     @property
     def is_pod(self) -> bool:
         return self.in_cluster and self.depth >= 1 and (self.labels or [""])[-1] == "pod"
+
+    @property
+    def aliased(self) -> dict[str, set[str]]:
+        """Owners of records of the answer that slices make aliases, and what they lead to."""
+        found = {}
+        for record in self.want["answer"]:
+            owner = record.split()[0].lower()
+            labels = below_zone(owner, self.scene.zones) or []
+            if len(labels) in (3, 4) and (labels[-2], labels[-3]) in self.scene.aliases:
+                found[owner] = self.scene.aliases[labels[-2], labels[-3]]
+        return found
 
     @property
     def is_nameless(self) -> bool:

@@ -157,10 +157,8 @@ def address_of_pod(row: Row, got: Json) -> bool:
 
 def aliased(row: Row, got: Json) -> bool:
     """The CNAME stands in the answer, its chain follows, and the rcode is that of the end."""
-    assert row.service is not None
-    target = (row.service.external_name or "").lower().rstrip(".") + "."
     cnames = {r.split()[0].lower(): r.split()[4].lower() for r in got["answer"] if " CNAME " in r}
-    if cnames.get(row.name) != target:
+    if cnames.get(row.name) not in row.targets:
         return False
     if got["rcode"] not in ("NOERROR", "NXDOMAIN", "SERVFAIL"):
         return False
@@ -178,6 +176,25 @@ def complete_without_additional(row: Row, got: Json) -> bool:
     """The whole answer, whatever else there was room for."""
     whole = canonical(row.want["answer"]) <= canonical(got["answer"])
     return got["rcode"] == "NOERROR" and whole
+
+
+def addresses_or_alias(row: Row, got: Json) -> bool:
+    """Of a name that slices make an alias: its addresses alone; or the alias, and its end's rcode.
+
+    RFC 1034, section 3.6.2: if a CNAME is present at a node, no other data should be.
+    """
+    heads = row.aliased
+    if any(r.split()[0].lower() in heads and " CNAME " in r for r in got["answer"]):
+        complete = canonical(row.want["answer"]) <= canonical(got["answer"])
+        return complete and got["rcode"] in ("NOERROR", "NXDOMAIN", "SERVFAIL")
+    ends = {target for led in heads.values() for target in led}
+    kept = [
+        record
+        for record in row.want["answer"]
+        if not (record.split()[0].lower() in heads and " CNAME " in record)
+        and record.split()[0].lower() not in ends
+    ]
+    return got["rcode"] == "NOERROR" and canonical(kept) == canonical(got["answer"])
 
 
 def named_by_address(row: Row, got: Json) -> bool:
@@ -332,6 +349,19 @@ RULES = (
         aliased,
     ),
     Rule(
+        "RFC 1034 3.6.2: an alias by a slice of type FQDN answers with its CNAME for every type",
+        lambda r: (
+            r.plain
+            and r.depth in (3, 4)
+            and not r.is_external
+            and r.targets
+            and r.scene.exists(r.name)
+            and not r.want["answer"]
+        ),
+        aliased,
+        required=False,
+    ),
+    Rule(
         "RFC 6604: an alias whose target has nothing has the rcode of its end",
         lambda r: r.plain and r.is_external and r.type != "CNAME" and len(r.want["answer"]) == 1,
         aliased,
@@ -352,6 +382,12 @@ RULES = (
         "RFC 2782: a port's name is written with underscores",
         lambda r: r.plain and r.is_port and not r.underscored and r.want["answer"],
         no_name,
+    ),
+    Rule(
+        "RFC 2181 10.1: beside an alias nothing stands, so addresses stand without it",
+        lambda r: r.plain and r.aliased and any(" CNAME " in record for record in r.want["answer"]),
+        addresses_or_alias,
+        required=False,
     ),
     Rule(
         "an endpoint whose pod's name is no label has the label of its address",

@@ -21,6 +21,8 @@ OBJECTS: list[Object] = [
         namespace("shop"),
         service("web.shop", "10.96.0.7"),
         slice_("stray.shop", "", "10.1.0.4"),
+        service("out.shop", "None"),
+        slice_("out-1.shop", "out", endpoint("a.example.test"), addressType="FQDN"),
         slice_("s.shop", "web", endpoint("10.1.0.5", pod="a.b")),
     )
 ]
@@ -146,3 +148,16 @@ def test_a_tally_has_every_kind() -> None:
 )
 def test_a_reply_in_lines(given: Json, lines: list[str]) -> None:
     assert lines_of(given) == lines
+
+
+def test_an_alias_beside_addresses_is_left_out() -> None:
+    named = "out.shop.svc.cluster.local."
+    address, alias = f"{named} 30 IN A 10.1.0.7", f"{named} 30 IN CNAME a.example.test."
+    assert kind(named, "A", reply(named, address, alias), reply(named, address)) == "known"
+    assert kind(named, "A", reply(named, address, alias), reply(named, alias)) == "unexpected"
+
+
+def test_an_alias_by_a_slice_is_one_for_every_type() -> None:
+    named = "out.shop.svc.cluster.local."
+    alias = reply(named, f"{named} 30 IN CNAME a.example.test.")
+    assert kind(named, "TXT", reply(named), alias, (named, "A", alias)) == "known"
