@@ -152,7 +152,7 @@ class ServiceView:
         ]
 
     def _with_srv(
-        self, below: bytes, rrsets: Iterable[RRset], targets: Iterable[tuple[int, bytes]]
+        self, below: bytes, rrsets: Sequence[RRset], targets: Iterable[tuple[int, bytes]]
     ) -> Node:
         """A node with SRV added: priority 0, weights equal over the targets (RFC 2782)."""
         held = {rrset.rtype: rrset for rrset in rrsets}
@@ -163,7 +163,9 @@ class ServiceView:
         weight = max(1, 100 // len(labels))
         datas = tuple(rdata.srv(0, weight, port, label + self._name) for port, label in unique)
         held[iana.SRV] = RRset(below + self._name, iana.SRV, self._naming.ttl, datas)
-        return Node(held, tuple(rrset for label in labels for rrset in self._address_sets(label)))
+        if below in labels and len(labels) == 1:
+            return Node(held, tuple(rrsets))  # the target is the name itself
+        return Node(held, tuple([r for label in labels for r in self._address_sets(label)]))
 
     def _address_sets(self, label: bytes) -> list[RRset]:
         """A and AAAA of an endpoint, or of the service itself."""
@@ -213,11 +215,14 @@ class _Labels:
 
 def address_sets(owner: bytes, ttl: int, addresses: Iterable[bytes]) -> list[RRset]:
     """A and AAAA of these addresses, each once; none for a family without an address."""
-    families: dict[int, dict[bytes, None]] = {4: {}, 16: {}}
-    for address in addresses:
-        families[len(address)][address] = None
-    rtypes = ((iana.A, 4), (iana.AAAA, 16))
-    return [RRset(owner, t, ttl, tuple(families[n])) for t, n in rtypes if families[n]]
+    unique = dict.fromkeys(addresses)
+    sets = []
+    if four := [address for address in unique if len(address) == 4]:
+        sets.append(RRset(owner, iana.A, ttl, tuple(four)))
+    if len(four) < len(unique):
+        sixteen = [address for address in unique if len(address) == 16]
+        sets.append(RRset(owner, iana.AAAA, ttl, tuple(sixteen)))
+    return sets
 
 
 def _dashed_name(target: bytes) -> bytes:

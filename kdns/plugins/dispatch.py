@@ -41,6 +41,8 @@ class Dispatcher:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self.monotonic = monotonic
         self._zones: dict[bytes, Block] = {}
+        self._everything: Block | None = None
+        """The only block, where it serves the root: the commonest Corefile, and nothing to find."""
         self.hot = HotAnswers()
         self.tables: list[Table] = []
         self.nobody = Block((DROPPED,))
@@ -52,6 +54,7 @@ class Dispatcher:
         """Ask `block` from now on about the names of its zones."""
         for zone in block.zones:
             self._zones[name.from_text(zone).lower()] = block
+        self._everything = block if list(self._zones) == [name.ROOT] else None
 
     def own_zones(self) -> list[bytes]:
         """Where names are answered without asking anybody, in lower case, as on the wire."""
@@ -67,6 +70,7 @@ class Dispatcher:
             table.clear()
         self.hot.clear()
         self._zones = {}
+        self._everything = None
         for block in blocks:
             self.serve(block)
 
@@ -172,6 +176,8 @@ class Dispatcher:
         is the question of the block above, where there is one. As in CoreDNS the root is no such
         parent: what is forwarded there knows less of a private zone than the zone itself.
         """
+        if self._everything is not None:
+            return self._everything
         zones = self._zones
         at_apex: Block | None = None
         for suffix in name.suffixes(query.key):

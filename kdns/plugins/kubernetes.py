@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import cast
 
 from kdns.cluster import model
@@ -189,7 +189,7 @@ def _remembered(reply: Reply) -> Reply:
 
 
 def _short(rrsets: tuple[RRset, ...]) -> tuple[RRset, ...]:
-    return tuple([replace(rrset, ttl=min(rrset.ttl, REMEMBERED_TTL)) for rrset in rrsets])
+    return tuple([rrset._replace(ttl=min(rrset.ttl, REMEMBERED_TTL)) for rrset in rrsets])
 
 
 def is_reverse(zone: str) -> bool:

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from kdns.wire import iana, name
 from kdns.wire.message import HEADER, MIN_UDP_SIZE, Query
@@ -34,9 +35,11 @@ RFC 3597, section 4: only the types of RFC 1035 may be compressed. SRV must not 
 _HOLDS_NAMES = frozenset((*_COMPRESSED_AT, iana.SOA, iana.SRV))
 
 
-@dataclass(slots=True, frozen=True)
-class RRset:
-    """The records of one owner, type and class. `rdatas` hold names uncompressed, none twice."""
+class RRset(NamedTuple):
+    """The records of one owner, type and class. `rdatas` hold names uncompressed, none twice.
+
+    A tuple, for several are made for each name that is asked for the first time.
+    """
 
     owner: bytes
     rtype: int
