@@ -39,6 +39,8 @@ class Endpoint:
                 self._tcp.append(TcpListener(sock, self._both_families("tcp")))
             else:
                 self._udp.append(self._udp_listener(sock))
+        for tcp in self._tcp:
+            tcp.busy = lambda: self.shedding() > 0
 
     def serve(self, blocks: list[Block]) -> None:
         """Ask these blocks from now on, and no others."""

@@ -21,7 +21,7 @@ What all connections hold together is bounded, and who holds more than most pays
 import asyncio
 import socket
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final, cast
 
@@ -39,6 +39,8 @@ _HEADER: Final = 12
 _BACKLOG: Final = 1024
 _TURN: Final = 128
 """Questions asked for one connection before the others have their turn."""
+FEW: Final = 8
+"""The same, while UDP has to turn questions away, for its turn comes when each had one."""
 _WRITE: Final = 65_536
 """Octets of replies collected before they are written."""
 _PATIENCE: Final = 30.0
@@ -53,6 +55,10 @@ MAX_STUCK: Final = 64
 MAX_UNTAKEN: Final = 1 << 20
 _LOOKED_AT: Final = 64
 """Connections that are looked at to find one that is idle."""
+
+
+def _never() -> bool:
+    return False
 
 
 class TcpListener:
@@ -84,6 +90,8 @@ class TcpListener:
         self.asking = Asking(answer)
         self.idle = idle
         self.pipeline = pipeline
+        self.busy: Callable[[], bool] = _never
+        """Whether others have to wait for too long."""
         self.read: float | None = None
         self.write: float | None = None
         self.questions = 0
@@ -287,7 +295,7 @@ class Connection(asyncio.Protocol):
         if self._asking:
             return
         self._asking = True
-        left = _TURN
+        left = FEW if self._listener.busy() else _TURN
         while left and self._may_ask and (message := self._splitter.take()) is not None:
             left -= 1
             self._ask_one(message)

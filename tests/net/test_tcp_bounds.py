@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from kdns.net import files
-from kdns.net.tcp import HURRIED, LONG, MAX_HELD, MAX_STUCK, MAX_UNTAKEN, Connection
+from kdns.net.tcp import FEW, HURRIED, LONG, MAX_HELD, MAX_STUCK, MAX_UNTAKEN, Connection
 from kdns.testing.clock import ManualClock
 from tests.net.test_tcp import Client, Holding, Service, framed, query, same, serving
 
@@ -165,6 +165,22 @@ async def test_who_takes_no_replies_at_all_is_not_given_any_number() -> None:
             if service.listener.expelled:
                 break
         assert service.listener.expelled == 1
+
+
+@pytest.mark.parametrize(("busy", "asked"), [(False, 20), (True, FEW)])
+async def test_a_connection_has_a_short_turn_while_others_wait_for_too_long(
+    *, busy: bool, asked: int
+) -> None:
+    async with serving(same) as service:
+        service.listener.busy = lambda: busy
+        client = await service.connect()
+        await client.ask(query())
+        (connection,) = connections(service)
+        before = service.listener.received
+        connection.data_received(framed(*[query(number) for number in range(20)]))
+        in_a_turn = service.listener.received - before
+        assert [await client.receive() for _ in range(20)] == [query(n) for n in range(20)]
+        assert in_a_turn == asked
 
 
 def test_a_few_files_are_left_for_ourselves() -> None:
