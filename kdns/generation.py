@@ -282,6 +282,9 @@ class BlockParts:
         self.generation.hear(cluster)
         return cluster
 
+    def all_clusters(self) -> list[Cluster]:
+        return self.generation.clusters
+
     def forget(self, changed: Iterable[object]) -> None:
         for endpoint in self.generation.endpoints.values():
             endpoint.dispatcher.hot.forget(changed)

@@ -19,11 +19,16 @@ class Addresses(Generic[Holder]):
 
     def __init__(self) -> None:
         self._held: dict[bytes, dict[int, tuple[Holder, ...]]] = {}
+        self._starts = {4: 0, 16: 0}
         # By length; None until somebody asks for a range.
         self._sorted: dict[int, list[bytes]] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._held)
+
+    def has(self, octets: int) -> bool:
+        """Whether anybody has an address of so many octets."""
+        return self._starts[octets] > 0
 
     def at(self, address: bytes) -> tuple[Holder, ...]:
         """Who has it."""
@@ -69,6 +74,7 @@ class Addresses(Generic[Holder]):
             insort(self._sorted[len(start) + 1], start)
         made: dict[int, tuple[Holder, ...]] = {}
         self._held[start] = made
+        self._starts[len(start) + 1] += 1
         return made
 
     def _take(self, address: bytes, holder: Holder) -> None:
@@ -81,6 +87,7 @@ class Addresses(Generic[Holder]):
         del beside[last]
         if not beside:
             del self._held[start]
+            self._starts[len(address)] -= 1
             if self._sorted is not None:
                 listed = self._sorted[len(address)]
                 del listed[bisect_left(listed, start)]

@@ -197,6 +197,10 @@ class Cluster:
                 found[address] = namespace if same else None
         return {address: namespace for address, namespace in found.items() if namespace}
 
+    def has_addresses(self, octets: int) -> bool:
+        """Whether any service, or a ready endpoint of one, has an address of so many octets."""
+        return self._services_by_address.has(octets) or self._slices_by_address.has(octets)
+
     def addresses_within(self, first: bytes, last: bytes) -> Iterator[bytes]:
         """The addresses of services and ready endpoints from `first` to `last`, inclusive.
 

@@ -16,6 +16,7 @@ from kdns.corefile.errors import CorefileError
 from kdns.corefile.model import Directive, Token
 from kdns.plugins.chain import Handler, Outcome, Request, extended_error
 from kdns.plugins.configured import Configured, read_options
+from kdns.plugins.forward_families import BY, Families
 from kdns.plugins.forward_names import Lookup
 from kdns.plugins.forward_upstreams import (
     MAX_UPSTREAMS,
@@ -54,6 +55,7 @@ class Forward(Configured):
     next_rcodes: frozenset[int] = frozenset()
     next_on_nodata: bool = False
     deny_private: tuple[str, ...] = ()
+    single_stack: bool = False
     rules: Rules = field(default_factory=Rules)
     every: dict[str, Any] = field(default_factory=dict)
     """Settings of all upstreams alike."""
@@ -94,6 +96,8 @@ class Forward(Configured):
             raise CorefileError.at(self.place, f"forward: {error}") from error
         handler = ForwardHandler(self, targets, parts, following)
         handler.forwarding.taps = parts.block.taps
+        if self.single_stack:
+            handler.families = Families(parts)
         parts.when_short("pending", handler.forwarding.shrink)
         count(handler, parts)
         parts.block.forwarded.append(handler.takes)
@@ -134,6 +138,7 @@ class ForwardHandler:
         self.enter: Callable[[Target], object] = lambda target: None
         """Has a target counted."""
         self.rejects = 0
+        self.families: Families | None = None
 
     def takes(self, key: bytes) -> bool:
         """Whether a name, absolute and lower-case, is ours to forward."""
@@ -160,6 +165,10 @@ class ForwardHandler:
         query = request.query
         if not self._everything and not self.takes(query.key):
             return self._following(request)
+        if self.families is not None:
+            answer = self.families.answer(query.qtype)
+            if answer is not None:
+                return answer
         limit = self._settings.max_concurrent
         if limit and self.forwarding.waiting >= limit:
             # As CoreDNS: REFUSED sends stub resolvers to their next server at once.
@@ -203,6 +212,8 @@ def _has_private(reply: Reply) -> bool:
 def count(handler: ForwardHandler, parts: Parts) -> None:
     """Have what a handler counts among the metrics, under CoreDNS's names where it has one."""
     forwarding, meters = handler.forwarding, parts.meters
+    # Not the block's attribute: where workers answer, that is replaced by a sum of theirs.
+    counted = tuple(parts.block.by_zone)
     proxied = meters.histogram(
         "coredns_proxy_request_duration_seconds",
         "Seconds from a question to an upstream to its reply.",
@@ -287,6 +298,16 @@ def count(handler: ForwardHandler, parts: Parts) -> None:
             "Second tries, because an upstream took longer than it mostly does.",
             lambda: forwarding.hedged,
         ),
+        (
+            "kdns_forward_single_stack",
+            "Questions for addresses of a family that the cluster has not, answered here.",
+            lambda: sum(
+                times
+                for counters in counted
+                for (_, by), times in counters.responses.items()
+                if by == BY
+            ),
+        ),
     ):
         meters.watch("counter", metric, text, (), alone(read))
 
@@ -358,6 +379,9 @@ def _names(settings: Forward) -> _Options:
     def next_rcodes(option: Directive) -> None:
         settings.next_rcodes |= _rcodes(option)
 
+    def single_stack(option: Directive) -> None:
+        settings.single_stack = values.flag(option)
+
     def next_on_nodata(option: Directive) -> None:
         settings.next_on_nodata = values.flag(option)
 
@@ -367,6 +391,7 @@ def _names(settings: Forward) -> _Options:
         "max_concurrent": max_concurrent,
         "next": next_rcodes,
         "next_on_nodata": next_on_nodata,
+        "single_stack": single_stack,
     }
 
 

@@ -3,7 +3,7 @@
 app.py joins the two sides, and tests put in what they like.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Literal, NamedTuple, Protocol
@@ -130,6 +130,9 @@ class Parts(Protocol):
 
     def cluster(self, settings: SourceSettings) -> Cluster:
         """The state of a cluster, kept up to date from when the server starts."""
+
+    def all_clusters(self) -> Sequence[Cluster]:
+        """Those that any block answers from; all of them from when the server starts."""
 
     def forget(self, changed: Iterable[object]) -> None:
         """Drop every answer at hand that depends on one of these. See Reply.depends."""

@@ -36,6 +36,8 @@ def test_who_has_an_address_is_known_and_in_order(
         assert list(index.within(bytes(4), b"\xff" * 4)) == []
     has = follow(index, happened)
     everywhere = {address for listed in has.values() for address in listed}
+    for octets in (4, 16):
+        assert index.has(octets) == any(len(address) == octets for address in everywhere)
     for address in everywhere | {one, other}:
         assert index.at(address) == tuple(
             sorted(h for h, listed in has.items() if address in listed)

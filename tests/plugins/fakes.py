@@ -116,6 +116,9 @@ class FakeParts:
             settings, Cluster(lambda: 1700000000.0, lambda reason: None)
         )
 
+    def all_clusters(self) -> list[Cluster]:
+        return list(self.clusters.values())
+
     def forget(self, changed: Iterable[object]) -> None:
         self.forgotten += changed
 
