@@ -294,6 +294,35 @@ def test_pods_are_spread_and_counted_among_themselves() -> None:
     assert selectors == [{"matchLabels": labels}] * 2
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, {"maxUnavailable": 1}), ({"minAvailable": 1}, {"minAvailable": 1})]
+)
+def test_a_budget_says_what_it_is_told(given: Object, expected: Object) -> None:
+    """Helm merges what is given into the defaults, and the two bounds exclude each other."""
+    spec = only(chart(values={"podDisruptionBudget": given}), "PodDisruptionBudget")["spec"]
+    assert {name: spec[name] for name in spec if name != "selector"} == expected
+
+
+def test_no_budget_can_be_wanted() -> None:
+    assert "PodDisruptionBudget" not in kinds(chart(values={"podDisruptionBudget": None}))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"emptyDir": {"sizeLimit": "256Mi"}}),
+        (
+            {"persistentVolumeClaim": {"claimName": "a"}},
+            {"persistentVolumeClaim": {"claimName": "a"}},
+        ),
+    ],
+)
+def test_the_snapshot_is_on_the_volume_that_is_told(given: Object, expected: Object) -> None:
+    objects = chart(values={"state": {"volume": given}})
+    volumes = only(objects, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    assert volumes[1] == {"name": "state"} | expected
+
+
 def test_an_autoscaler_decides_how_many_pods_there_are() -> None:
     objects = chart(values={"hpa": {"enabled": True}})
     assert "replicas" not in only(objects, "Deployment")["spec"]

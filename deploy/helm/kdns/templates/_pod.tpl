@@ -175,7 +175,7 @@ spec:
         {{- end }}
     {{- if .Values.state.enabled }}
     - name: state
-      {{- toYaml .Values.state.volume | nindent 6 }}
+      {{- toYaml (default (dict "emptyDir" (dict "sizeLimit" "256Mi")) .Values.state.volume) | nindent 6 }}
     {{- end }}
     {{- range .Values.extraSecrets }}
     - name: {{ .name }}
