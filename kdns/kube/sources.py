@@ -30,6 +30,8 @@ from kdns.telemetry.meters import Meters
 
 WRITE_EVERY = 10.0
 """Seconds between two writings of the state."""
+AFTER_FAULT = 10.0
+"""Seconds before a cluster is followed anew that a fault of ours has stopped."""
 
 log = logging.getLogger("kdns.kube")
 
@@ -44,6 +46,7 @@ class Sources:
     state_dir: where the state is written when it changes, and read from at the start; "" for not.
     write_every: seconds between two writings at least.
     watch_silence: seconds after which a watch that says nothing is left.
+    after_fault: seconds before a cluster is followed anew that a fault of ours has stopped.
     audit_every: seconds between two audits of what the API server has told; 0 for none.
     """
 
@@ -60,10 +63,12 @@ class Sources:
         write_every: float = WRITE_EVERY,
         audit_every: float = AUDIT_EVERY,
         watch_silence: float = WATCH_SILENCE_SECONDS,
+        after_fault: float = AFTER_FAULT,
     ) -> None:
         self.meters = Meters()
         """What is counted of talking to API servers."""
         self._watch_silence = watch_silence
+        self._after_fault = after_fault
         self._watches = Watches(rng, audit_every)
         self._watches.count_in(self.meters)
         self._state_dir = state_dir
@@ -166,9 +171,24 @@ class Sources:
             return endpoint(settings.endpoint, *(settings.tls or ()), others=others)
         return in_cluster(self._environ)
 
-    async def _follow(self, connection: Connection, settings: SourceSettings, sink: Sink) -> None:
+    async def _follow(
+        self, connection: Connection, settings: SourceSettings, sink: Sink
+    ) -> NoReturn:
+        """Keep it up to date until cancelled, whatever is wrong, be it with us."""
+        while True:
+            reflectors = self._reflectors(settings, sink)
+            try:
+                async with ApiClient(
+                    connection, silence=self._watch_silence, meters=self.meters
+                ) as client:
+                    await self._watches.run(client, reflectors)
+            except Exception:  # A fault of ours: a state that stays as it is would be a worse one.
+                log.exception("%s: a fault; listing anew", connection.server)
+                await asyncio.sleep(self._after_fault)
+
+    def _reflectors(self, settings: SourceSettings, sink: Sink) -> list[Reflector]:
         selected = {resource: (labels, fields) for resource, labels, fields in settings.selectors}
-        reflectors = [
+        return [
             Reflector(
                 resource,
                 sink,
@@ -179,8 +199,6 @@ class Sources:
             )
             for resource in sorted(settings.resources, key=lambda r: r.value)
         ]
-        async with ApiClient(connection, silence=self._watch_silence, meters=self.meters) as client:
-            await self._watches.run(client, reflectors)
 
 
 class _Fed:

@@ -1,0 +1,45 @@
+"""Clusters are followed for as long as they are wanted, whatever happens to who follows them."""
+
+import asyncio
+import logging
+from random import Random
+
+import pytest
+
+from kdns.cluster.objects import Resource
+from kdns.cluster.selectors import parse_field_selector, parse_label_selector
+from kdns.cluster.state import Change
+from kdns.kube.sources import Sources
+from kdns.plugins.parts import SourceSettings
+from kdns.testing.apiserver import ApiServer
+from tests.kube.test_kube_client import service
+
+
+async def test_a_fault_of_ours_is_told_and_does_not_end_the_watch(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    changes: list[Change] = []
+    both = asyncio.Event()
+
+    def listener(change: Change) -> None:
+        changes.append(change)
+        if len(changes) == 1:
+            raise ZeroDivisionError("ours")
+        if len(cluster.services) == 2:
+            both.set()
+
+    async with ApiServer() as api:
+        api.load([service("x", spec={"clusterIP": "10.0.0.1"})])
+        selectors = ((Resource.SERVICES, parse_label_selector(""), parse_field_selector("")),)
+        settings = SourceSettings(frozenset({Resource.SERVICES}), selectors, endpoint=api.url)
+        sources = Sources(rng=Random(0), after_fault=0.0)
+        cluster = sources.cluster(settings)
+        cluster.listen(listener)
+        await sources.start()
+        await api.watching("services", 1)
+        api.create(service("y", spec={"clusterIP": "10.0.0.2"}))
+        await both.wait()
+        await sources.close()
+    (record,) = (each for each in caplog.records if each.levelno >= logging.ERROR)
+    assert record.getMessage() == f"{api.url}: a fault; listing anew"
+    assert record.exc_info is not None
