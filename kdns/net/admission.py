@@ -8,6 +8,7 @@ burst, or the end of a pause that a CPU limit makes.) From then on, every TICK:
                                            ^                           v
     budget   new outside names that are asked for, LEAST at least; what is hot costs nothing of it
     keep     once that is LEAST: what the kernel lets in of names that are not ours; see sieve.py
+    clients  once that is the least too: what it lets in of who asks for all others; see greedy.py
 
 until it has been so for CALM ticks with nobody turned away. A client that asks for more of the
 budget than an even share for each client is turned away first.
@@ -17,10 +18,11 @@ datagram that is lost. What waits is held to AGE seconds, for who asked earlier 
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from kdns.net.clock import Timer
+from kdns.net.greedy import Greedy
 
 _log = logging.getLogger("kdns.net")
 
@@ -60,8 +62,12 @@ class Gate(Protocol):
     def missed(self) -> int:
         """How many datagrams the kernel has dropped so far, for want of room or as told to."""
 
-    def thin(self, zones: Sequence[bytes], keep: float) -> bool:
-        """Let in `keep` of what is in none of the zones; whether that is possible."""
+    def clients(self) -> Iterable[bytes]:
+        """Who asked lately: addresses as octets, each as often as it asked."""
+
+    def thin(self, zones: Sequence[bytes], keep: float, clients: Mapping[bytes, float]) -> bool:
+        """Let in `keep` of what is in none of the zones, and of some clients a part of what would
+        come in; whether that is possible."""
 
     def hold(self, datagrams: int | None) -> None:
         """Have room for so many datagrams in the queue; None: for as many as in calm times."""
@@ -93,6 +99,7 @@ class Admission:
         self.begun = 0
         self.budget = FIRST
         self.keep = 1.0
+        self.clients = Greedy()
         self._gate = gate
         self._scheduler = scheduler
         self._ours: tuple[bytes, ...] = (b"\0",)
@@ -180,6 +187,7 @@ class Admission:
         if not self.emptied:
             # While it never waits for anybody, what it reads is what it can do.
             self._served += (passed - self._served) / 4
+        self.clients.sample(self._gate.clients())
         if self.emptied or not self._is_long():
             self._relax(missed)
         else:
@@ -197,7 +205,10 @@ class Admission:
 
     def _relax(self, missed: int) -> None:
         """There was time to spare. missed: what the kernel has dropped meanwhile."""
-        if self.keep < 1:
+        if self.clients.relax(over=missed <= FEW):
+            self._calm = 0
+            self._thin(self.keep)
+        elif self.keep < 1:
             self._calm = 0
             # What asked for too much may be gone, and then nobody is to wait for small steps.
             self._thin(1.0 if missed <= FEW else min(1.0, self.keep * 1.5))
@@ -215,12 +226,14 @@ class Admission:
             self.budget = max(LEAST, self.budget // 8 if far else self.budget * 3 // 4)
         elif self.keep > LEAST_KEPT:
             self._thin(max(LEAST_KEPT, self.keep / (8 if far else 2)))
+        elif self.clients.harden():
+            self._thin(self.keep)
 
     def _is_long(self) -> bool:
         return self._gate.waiting() * TICK > self._served * LONG
 
     def _thin(self, keep: float) -> None:
-        if self._gate.thin(self._ours, keep):
+        if self._gate.thin(self._ours, keep, self.clients.kept):
             self.keep = keep
 
     def _hold(self) -> None:

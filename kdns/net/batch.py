@@ -16,7 +16,7 @@ import errno
 import socket
 import sys
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Final, cast
 
@@ -118,10 +118,14 @@ class BatchedUdpListener(UdpListener):
         """See admission.Gate."""
         return self._kernel_says(_MEMINFO_QUEUED) // DATAGRAM
 
-    def thin(self, zones: Sequence[bytes], keep: float) -> bool:
+    def clients(self) -> list[bytes]:
+        """See admission.Gate."""
+        return [self._memory.client(slot) for slot in range(SLOTS)] if self.received else []
+
+    def thin(self, zones: Sequence[bytes], keep: float, clients: Mapping[bytes, float]) -> bool:
         """See admission.Gate."""
         try:
-            sieve.sift(self._sock, zones, keep)
+            sieve.sift(self._sock, zones, keep, clients)
         except (OSError, sieve.TooLong):
             return False
         return True

@@ -1,5 +1,7 @@
 """What the kernel drops for us before it takes a place in a socket's queue: a classic BPF program.
 
+    from a greedy client?     --yes, and not by chance let in-->  dropped
+            | no
     qname below a kept zone?  --yes-->  in
             | no
     by chance, `keep` of 1    --yes-->  in
@@ -18,7 +20,8 @@ A datagram begins with its UDP header here. Loads from behind its end drop it (b
 import ctypes
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 _SO_ATTACH_FILTER: Final = 26
@@ -43,7 +46,8 @@ _JGE: Final = 0x35
 _RETURN: Final = 0x06
 _RANDOM: Final = 0xFFFFF000 + 56
 _SOURCE_4: Final = 0xFFF00000 + 12
-_SOURCE_6: Final = 0xFFF00000 + 20
+_SOURCE_6: Final = 0xFFF00000 + 8
+"""The address of who sent it, in the header of IP (RFC 791, section 3.1; RFC 8200, section 3)."""
 
 _QUESTION: Final = 8 + 12
 _LABELS: Final = 40
@@ -51,6 +55,9 @@ _LABELS: Final = 40
 _ALL: Final = 0xFFFFFFFF
 _LONGEST: Final = 4096
 _FAR: Final = 255
+
+
+_NOBODY: Final[Mapping[bytes, float]] = MappingProxyType({})
 
 
 class TooLong(Exception):
@@ -66,13 +73,18 @@ class Instruction(NamedTuple):
     number: int
 
 
-def program(zones: Sequence[bytes], keep: float) -> list[Instruction]:
+def program(
+    zones: Sequence[bytes], keep: float, clients: Mapping[bytes, float] = _NOBODY
+) -> list[Instruction]:
     """Lets in what is below a zone, and `keep` of the rest. Raises TooLong.
 
-    zones: names as on the wire, without letters in upper case.
+    zones: names as on the wire, without letters in upper case. clients: by address, 4 or 16 octets,
+    how much of what they send goes on to that question.
     """
-    threshold = min(_ALL, int(keep * (1 << 32)))
-    walk: list[Instruction] = [_do(_LDX_IMM, _QUESTION)]
+    walk: list[Instruction] = []
+    for client, part in clients.items():
+        walk += _hold_back(client, part)
+    walk.append(_do(_LDX_IMM, _QUESTION))
     for label in range(_LABELS):
         left = 5 * (_LABELS - label) - 2
         walk += (
@@ -86,22 +98,26 @@ def program(zones: Sequence[bytes], keep: float) -> list[Instruction]:
     compare: list[Instruction] = [_do(_STX)]
     for zone in zones:
         compare += _compare(zone)
-    chance = [_do(_LD_ABS, _RANDOM), Instruction(_JGE, 0, 1, threshold), _do(_RETURN, 0)]
-    made = [*walk, *compare, *chance, _do(_RETURN, _ALL)]
+    made = [*walk, *compare, *_chance(keep), _do(_RETURN, _ALL)]
     if len(made) > _LONGEST:
         raise TooLong
     return made
 
 
-def sift(sock: socket.socket, zones: Sequence[bytes], keep: float) -> None:
+def sift(
+    sock: socket.socket,
+    zones: Sequence[bytes],
+    keep: float,
+    clients: Mapping[bytes, float] = _NOBODY,
+) -> None:
     """Have what comes to a socket pass the program; or nothing, to keep all.
 
     Raises TooLong and OSError.
     """
-    if keep >= 1:
+    if keep >= 1 and not clients:
         sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
         return
-    made = program(zones, keep)
+    made = program(zones, keep, clients)
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in made)
     held = ctypes.create_string_buffer(code)
     sock.setsockopt(
@@ -113,6 +129,24 @@ def sift(sock: socket.socket, zones: Sequence[bytes], keep: float) -> None:
 
 def _do(code: int, number: int = 0) -> Instruction:
     return Instruction(code, 0, 0, number)
+
+
+def _chance(keep: float) -> list[Instruction]:
+    """Goes on by chance, and else drops."""
+    threshold = min(_ALL, int(keep * (1 << 32)))
+    return [_do(_LD_ABS, _RANDOM), Instruction(_JGE, 0, 1, threshold), _do(_RETURN, 0)]
+
+
+def _hold_back(client: bytes, part: float) -> list[Instruction]:
+    """Goes on for other clients, and for this one by chance."""
+    begin = _SOURCE_4 if len(client) == 4 else _SOURCE_6
+    chance = _chance(part)
+    made: list[Instruction] = []
+    for at in range(0, len(client), 4):
+        left = 2 * ((len(client) - at) // 4 - 1) + len(chance)
+        word = int.from_bytes(client[at : at + 4], "big")
+        made += (_do(_LD_ABS, begin + at), Instruction(_JEQ, 0, left, word))
+    return [*made, *chance]
 
 
 def _compare(zone: bytes) -> list[Instruction]:

@@ -1,6 +1,6 @@
 """Who is let in when a socket is asked for more than it can do; time and socket are the test's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -38,6 +38,8 @@ class Socket:
         self.lost = 0
         self.sifts = True
         self.kept: list[float] = []
+        self.asking: list[bytes] = []
+        self.held_back: list[dict[bytes, float]] = []
         self.held: list[int | None] = []
 
     def passed(self) -> int:
@@ -49,9 +51,13 @@ class Socket:
     def missed(self) -> int:
         return self.lost
 
-    def thin(self, zones: Sequence[bytes], keep: float) -> bool:
+    def clients(self) -> list[bytes]:
+        return self.asking
+
+    def thin(self, zones: Sequence[bytes], keep: float, clients: Mapping[bytes, float]) -> bool:
         assert zones == (OURS,)
         self.kept.append(keep)
+        self.held_back.append(dict(clients))
         return self.sifts
 
     def hold(self, datagrams: int | None) -> None:
@@ -230,3 +236,27 @@ def test_closed_it_turns_nobody_away(world: World) -> None:
     world.admission.close()
     assert not world.admission.shedding
     assert world.clock.waiting == 0
+
+
+GREEDY = bytes([10, 0, 9, 9])
+
+
+def test_where_names_of_ours_are_too_much_the_greedy_client_is_held_back(world: World) -> None:
+    world.socket.asking = [GREEDY] * 60 + [CLIENT] * 4
+    world.busy(10.0)
+    assert set(world.socket.held_back[-1]) == {GREEDY}
+    assert world.socket.held_back[-1][GREEDY] < 0.1
+
+
+def test_nobody_is_held_back_before_all_else_was_tried(world: World) -> None:
+    world.socket.asking = [GREEDY] * 60 + [CLIENT] * 4
+    world.busy(10.0)
+    first = next(n for n, held in enumerate(world.socket.held_back) if held)
+    assert world.socket.kept[first] == LEAST_KEPT
+
+
+def test_it_is_let_in_again_first(world: World) -> None:
+    world.socket.asking = [GREEDY] * 60 + [CLIENT] * 4
+    world.busy(10.0)
+    world.idle(1)
+    assert (world.socket.held_back[-1], world.admission.keep) == ({}, LEAST_KEPT)

@@ -595,8 +595,8 @@ async def test_a_queue_that_stands_is_told_to_the_admission(server: Server) -> N
 
 async def test_the_kernel_sifts_for_us_where_it_can(server: Server) -> None:
     async with listening(server) as listener:
-        assert listener.thin([b"\7cluster\5local\0"], 0.0)
-        assert not listener.thin([b"\7cluster\5local\0"] * 300, 0.0)
+        assert listener.thin([b"\7cluster\5local\0"], 0.0, {})
+        assert not listener.thin([b"\7cluster\5local\0"] * 300, 0.0, {})
         with Clients(listener) as clients:
             sock = clients.ask()
             sock.send(wire(1, OUTSIDE))

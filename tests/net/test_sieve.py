@@ -141,6 +141,27 @@ def test_the_kernel_reads_it_as_we_do(pair: tuple[socket.socket, socket.socket])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the program is Linux's")
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_kernel_holds_a_client_back(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with (
+        socket.socket(family, socket.SOCK_DGRAM) as server,
+        socket.socket(family, socket.SOCK_DGRAM) as sock,
+    ):
+        server.bind((host, 0))
+        server.settimeout(10)
+        sock.connect(server.getsockname())
+        address = socket.inet_pton(family, host)
+        other = address[:-1] + b"\x77"
+        wanted = message(b"end", b"ip6", b"arpa")[8:]
+        sift(server, ZONES, 0.0, {other: 0.0, address: 0.0})
+        sock.send(message(b"cluster", b"local")[8:])
+        sift(server, ZONES, 0.0, {other: 0.0})
+        sock.send(wanted)
+        assert server.recv(512) == wanted
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the program is Linux's")
 def test_taken_away_everything_comes_in(pair: tuple[socket.socket, socket.socket]) -> None:
     server, client = pair
     sift(server, ZONES, 0.0)
