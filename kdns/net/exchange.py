@@ -30,7 +30,18 @@ _LABEL: Final = 63  # RFC 1035, 2.3.4
 class Exchange:
     """A question asked and not answered: an entry in the table of the socket it went out on."""
 
-    __slots__ = ("ident", "pending", "query", "question", "retried", "table", "timer", "truncated")
+    __slots__ = (
+        "cookie",
+        "ident",
+        "pending",
+        "plain",
+        "query",
+        "question",
+        "retried",
+        "table",
+        "timer",
+        "truncated",
+    )
 
     def __init__(self, query: bytes, question: bytes) -> None:
         self.query = query
@@ -41,6 +52,9 @@ class Exchange:
         self.ident = 0
         self.retried = False
         self.truncated: bytes | None = None
+        self.cookie = b""
+        """Our own, where the query has one; `plain` is then the query without."""
+        self.plain = b""
 
     def enter(self, table: "dict[int, Exchange]", ident: int) -> bytes:
         """Become entry `ident` of `table`; the query as it goes out under that ID."""

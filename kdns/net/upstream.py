@@ -15,6 +15,7 @@ from typing import Final
 from kdns.net.address import endpoint, socket_address
 from kdns.net.clock import Clock
 from kdns.net.exchange import HEADER, Exchange, is_truncated, question_of, scrambled
+from kdns.net.upstream_cookies import Cookies, Verdict
 from kdns.net.upstream_tcp import IDLE, TcpPool
 from kdns.net.upstream_udp import UdpPool
 from kdns.plugins.pending import Pending
@@ -33,6 +34,7 @@ class Upstream:
     randomize_case: over UDP, names go out in random letter case, which the reply must have (what is
     called 0x20): one bit more for each letter that a forger has to guess. Where it has not, the
     question is asked over TCP, which is not as easily forged.
+    cookies: see upstream_cookies; over UDP too.
     `asked`, `answered` and `failed` count questions; `ignored` counts what came and answered none
     of them. `sockets` is the size of the UDP pool, `limit` bounds the questions pending.
     Raises ValueError when `host` is not an address.
@@ -55,6 +57,7 @@ class Upstream:
         idle: int = 0,
         source: str = "",
         randomize_case: bool = False,
+        cookies: bool = False,
     ) -> None:
         self._rng = rng
         self._randomize = randomize_case
@@ -64,6 +67,7 @@ class Upstream:
         family, address = socket_address(host, port)
         self._clock: Clock = clock or loop
         self._name = endpoint(host, port)
+        self._cookies = Cookies(rng, self._clock) if cookies and context is None else None
         self._limit = limit
         self._pending: set[Exchange] = set()
         self._udp = UdpPool(
@@ -129,6 +133,8 @@ class Upstream:
         if tcp or self._encrypted:
             self._tcp.send(exchange)
         else:
+            if self._cookies is not None:
+                self._cookies.dress(exchange)
             self._udp.send(exchange)
         return exchange.pending
 
@@ -150,6 +156,11 @@ class Upstream:
         return None
 
     def _udp_done(self, exchange: Exchange, result: bytes | UpstreamError) -> None:
+        if exchange.cookie and self._cookies is not None and isinstance(result, bytes):
+            verdict = self._cookies.judge(exchange, result)
+            if verdict is not Verdict.TAKE:
+                self._ask_again(exchange, verdict, self._cookies)
+                return
         if self._randomize and isinstance(result, bytes) and not self._has_case(exchange, result):
             exchange.leave()
             self._tcp.send(exchange)
@@ -159,6 +170,17 @@ class Upstream:
             self._tcp.send(exchange)
         else:
             self._done(exchange, result)
+
+    def _ask_again(self, exchange: Exchange, verdict: Verdict, cookies: Cookies) -> None:
+        exchange.leave()
+        exchange.query = exchange.plain
+        exchange.cookie = b""
+        if verdict is Verdict.ELSEWHERE:
+            self._tcp.send(exchange)
+            return
+        if verdict is Verdict.AGAIN:
+            cookies.dress(exchange)
+        self._udp.send(exchange)
 
     def _has_case(self, exchange: Exchange, reply: bytes) -> bool:
         """Whether a reply repeats the question to the letter; who never does is let be."""
@@ -178,6 +200,8 @@ class Upstream:
 
     def _overdue(self, exchange: Exchange, timeout: float) -> None:
         self._tcp.overdue(exchange)
+        if self._cookies is not None:
+            self._cookies.overdue(exchange)
         self._finish(exchange, self._error("timeout", f"no reply in {timeout:g} s"))
 
     def _finish(self, exchange: Exchange, result: bytes | UpstreamError) -> None:

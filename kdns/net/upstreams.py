@@ -39,6 +39,7 @@ def make_upstream(
         idle=settings.max_idle_conns,
         source=settings.source_address,
         randomize_case=settings.randomize_case,
+        cookies=settings.cookies,
     )
 
 

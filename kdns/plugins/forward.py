@@ -462,6 +462,7 @@ def _connecting(settings: Forward) -> _Options:
         "source_address": each("source_address", _address),
         "doh_method": each("doh_method", lambda option: _one_of(option, ("GET", "POST"))),
         "randomize_case": each("randomize_case", values.flag),
+        "cookies": each("cookies", lambda option: _one_of(option, ("on", "off")) == "on"),
     }
 
 

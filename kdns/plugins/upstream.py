@@ -18,8 +18,8 @@ class UpstreamSettings:
 
     host: numeric for dns and tls, when it is asked; path: of https. The durations are in seconds:
     how long an idle connection is kept (expire), how long any is (max_age; 0 for ever), and how
-    many idle ones are (max_idle_conns; 0 for as many as there are). randomize_case: see
-    net.upstream; over UDP.
+    many idle ones are (max_idle_conns; 0 for as many as there are). randomize_case,
+    cookies: see net.upstream; over UDP.
     """
 
     host: str
@@ -36,6 +36,7 @@ class UpstreamSettings:
     source_address: str = ""
     doh_method: Literal["GET", "POST"] = "POST"
     randomize_case: bool = False
+    cookies: bool = True
 
     def __str__(self) -> str:
         """As metrics and the log name it: what a Corefile has."""

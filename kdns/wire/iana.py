@@ -66,6 +66,7 @@ OPCODE_MASK: Final = 0x7800
 DO: Final = 0x8000
 
 EDNS_NSID: Final = 3
+EDNS_COOKIE: Final = 10
 EDNS_EDE: Final = 15
 
 TYPE_NAMES: Final[dict[int, str]] = {

@@ -508,7 +508,7 @@ def test_bad_arguments_are_told_with_their_place(text: str, message: str) -> Non
         ("source_address x", "expected an IP address, got 'x'"),
         ("doh_method PUT", "doh_method: expected one of GET, POST, got 'PUT'"),
         ("resolver", "resolver: expected at least 1"),
-        ("speed 9", "forward: unknown option 'speed'; expected deny_private, doh_method"),
+        ("speed 9", "forward: unknown option 'speed'; expected cookies, deny_private"),
     ],
 )
 def test_bad_options_are_told_with_their_place(line: str, message: str) -> None:
