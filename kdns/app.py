@@ -12,11 +12,10 @@ import gc
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
-from typing import Protocol
 
 from kdns.admin.http import AdminServer
 from kdns.admin.metrics import metrics_page
@@ -33,6 +32,7 @@ from kdns.plan import Plan
 from kdns.plugins.block import Block, Counters
 from kdns.plugins.parts import HttpReply, HttpRequest, SourceSettings
 from kdns.plugins.pending import Pending
+from kdns.roles import ClusterSources, Followers, NotReadyError, Others
 from kdns.sockets import Place, Sockets
 from kdns.telemetry import lines, profiler
 from kdns.telemetry.meters import Labels, Meters, Sample, merge
@@ -57,58 +57,6 @@ READY_WITHIN = 30.0
 """Seconds in which a new Corefile must be as ready as the present one."""
 LOOK = 0.05
 """Seconds between two looks whether it is."""
-
-
-class NotReadyError(Exception):
-    """A new Corefile was not ready in time; the present one goes on."""
-
-
-class ClusterSources(Protocol):
-    """Where the states of clusters come from; kube.sources.Sources, or what stands for it."""
-
-    meters: Meters
-
-    def cluster(self, settings: SourceSettings) -> Cluster:
-        """The state for these settings, the same one for the same settings."""
-
-    async def start(self) -> None:
-        """Begin to feed those that are not fed yet."""
-
-    async def keep(self, clusters: Sequence[Cluster]) -> None:
-        """Forget all others. These are in the order in which the Corefile asks for them."""
-
-    async def close(self) -> None:
-        """Feed nothing any more."""
-
-    def ages(self) -> Iterable[tuple[str, float]]:
-        """By resource: seconds since it was last known that we are told of it; inf for never."""
-
-
-class Followers(Protocol):
-    """Other processes that have to take a new Corefile too, in the same step."""
-
-    async def stage(self, generation: Generation, sockets: list[Sockets]) -> None:
-        """Have each build it. Raises FollowError where one cannot."""
-
-    def adopt(self) -> None:
-        """Have each take it over."""
-
-    def discard(self) -> None:
-        """Have each forget it."""
-
-
-class Others(Protocol):
-    """Other processes that answer, for people who look into them."""
-
-    async def asked(self) -> list[Window]:
-        """Who has asked them what."""
-
-    async def profiles(self, seconds: float) -> list[Profile]:
-        """Where their CPU time goes."""
-
-
-class FollowError(Exception):
-    """What another process says of a new Corefile."""
 
 
 @dataclass(slots=True)
@@ -148,6 +96,8 @@ class App:
         self.memory: int | None = None
         """Octets of memory that there may be; None for any number."""
         self._guard: MemoryGuard | None = None
+        self.offered: Callable[[str], list[socket.socket]] = lambda address: []
+        """Sockets that are open already for an address of HTTP."""
         self.stopping = False
         self._closed = False
         self._began = time.monotonic()
@@ -248,14 +198,21 @@ class App:
         await self.prepare()
         await self.answer()
 
-    async def prepare(self) -> None:
-        """Do all but answer: what comes in waits. Raises what `start` raises."""
+    async def prepare(self, *, silently: bool = False) -> None:
+        """Do all but answer: what comes in waits. Raises what `start` raises.
+
+        silently: HTTP is not served before `answer` either, for another process serves it.
+        """
         self._watch()
         try:
             generation = self.stage(self._plan, self.sockets)
             if self.serves_admin:
+                for address in generation.routes:
+                    if held := self.offered(address):
+                        self.admin.hold(address, held)
                 await self.admin.open(generation.routes)
-                await self.admin.renew(generation.routes)
+                if not silently:
+                    await self.admin.renew(generation.routes)
             await self.sources.start()
             self._take_over()
             self._guard_memory()
@@ -265,6 +222,8 @@ class App:
 
     async def answer(self) -> None:
         """Answer what has come in, and what comes."""
+        if self.serves_admin:
+            await self.admin.renew(self.running.routes)
         await self._begin()
         if self.sockets is not None:
             self.settle()
@@ -286,7 +245,7 @@ class App:
                 await self.sources.start()
                 if self.serves_admin:
                     await self.admin.open(generation.routes)
-                await self._wait_until_ready(generation)
+                await self._until_ready(generation, self.running.unready)
             except BaseException:
                 await self.discard()
                 if self.followers is not None:
@@ -295,7 +254,7 @@ class App:
                     sockets.close()
                 raise
             if self.followers is not None:
-                self.followers.adopt()
+                await self.followers.adopt()
             await self.adopt()
 
     def stage(self, plan: Plan, sockets: Sockets | None) -> Generation:
@@ -377,14 +336,18 @@ class App:
             self._guard.tell()
         return gone
 
-    async def _wait_until_ready(self, generation: Generation) -> None:
-        """Until it is as ready as what runs. Raises NotReadyError."""
+    async def until_ready(self) -> None:
+        """Until all is known. Raises NotReadyError."""
+        await self._until_ready(self.running, list)
+
+    async def _until_ready(self, generation: Generation, others: Callable[[], list[str]]) -> None:
+        """Until nothing is not ready but what is not in `others` either. Raises NotReadyError."""
         ready: asyncio.Future[None] = self.loop.create_future()
 
         def look() -> None:
             if ready.done():
                 return
-            if set(generation.unready()) <= set(self.running.unready()):
+            if set(generation.unready()) <= set(others()):
                 ready.set_result(None)
             else:
                 self.loop.call_later(LOOK, look)
@@ -423,10 +386,18 @@ class App:
     async def linger(self, *, lameduck: bool) -> None:
         """Be not ready, and go on for the lameduck time, if so told."""
         self.stopping = True
+        self.dismiss()
         seconds = self.running.lameduck if lameduck else 0.0
         if seconds:
             log.info("stopping in %g s", seconds)
             await asyncio.sleep(seconds)
+
+    def dismiss(self) -> None:
+        """Have clients over TCP go, before they are cut off."""
+        if self.followers is not None:
+            self.followers.dismiss()
+        for endpoint in self._endpoints.values():
+            endpoint.dismiss()
 
     async def _close(self) -> None:
         if self._guard is not None:

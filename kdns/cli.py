@@ -106,6 +106,10 @@ def _parser() -> argparse.ArgumentParser:
         "--log-format", choices=("text", "json"), default="text",
         help="text is CoreDNS's lines, json is an object a line (text)",
     )  # fmt: skip
+    server.add_argument(
+        "--takeover", metavar="PATH", default="",
+        help="take the place of the server that has this unix socket, and have it then",
+    )  # fmt: skip
     server.add_argument("-quiet", "--quiet", action="store_true", help="no greeting")
     server.add_argument("-pidfile", "--pidfile", metavar="FILE", help="write the process ID there")
     server.add_argument(

@@ -79,6 +79,11 @@ class Endpoint:
         for tcp in self._tcp:
             await tcp.close(grace)
 
+    def dismiss(self) -> None:
+        """Have clients over TCP go, and ask over new connections."""
+        for tcp in self._tcp:
+            tcp.dismiss()
+
     def abort(self) -> None:
         """Close at once."""
         for udp in self._udp:

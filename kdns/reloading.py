@@ -13,13 +13,14 @@ from collections.abc import Callable
 from random import Random
 
 from kdns.admin.http import AdminError
-from kdns.app import App, FollowError, NotReadyError
+from kdns.app import App
 from kdns.corefile.errors import CorefileError
 from kdns.kube.credentials import CredentialsError
 from kdns.kube.manifests import ManifestError
 from kdns.net.listen import ListenError
 from kdns.plan import Plan
 from kdns.plugins.reload import Reload
+from kdns.roles import FollowError, NotReadyError
 from kdns.sockets import Sockets
 
 log = logging.getLogger("kdns.reload")

@@ -15,8 +15,10 @@ import logging
 import os
 import platform
 import signal
+import socket
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 
@@ -35,12 +37,23 @@ from kdns.net.listen import ListenError
 from kdns.nursery import Nursery, Ties, plant
 from kdns.plan import DEFAULT_COREFILE, Plan, make_plan, read_corefile
 from kdns.reloading import Reloader
+from kdns.roles import NotReadyError
 from kdns.sockets import Sockets, open_sockets
+from kdns.systemd import Given, Manager, fits, given_sockets, sort_out
+from kdns.takeover import Giver, Taken, TakeoverError, spread, take
 from kdns.telemetry.lines import Format, LineHandler
 
 log = logging.getLogger("kdns")
 
-START_ERRORS = (CorefileError, ListenError, AdminError, CredentialsError, ManifestError)
+START_ERRORS = (
+    CorefileError,
+    ListenError,
+    AdminError,
+    CredentialsError,
+    ManifestError,
+    TakeoverError,
+    NotReadyError,
+)
 STDIN = "stdin"
 
 
@@ -74,17 +87,76 @@ def serve(options: argparse.Namespace) -> int:
     limit = memory.for_each(options.memory_limit or memory.group_limit(), processes)
     if processes == 1:
         _warn(plan)
-        (sockets,) = open_sockets(plan.listeners())
-        return _run(_serve(plan, sockets, options, limit))
+        return _run(_serve(_begin(plan, 1, options), limit))
     # The nursery comes first: who keeps no socket of ours open cannot keep one open for too long.
     # It comes before the first line of the log too, which a thread writes.
     nursery = plant(lambda _, ties: _run(_work(ties, limit)))
     _warn(plan)
     try:
-        opened = open_sockets(plan.listeners(), processes)
-        return _run(_oversee(plan, opened, nursery, options))
+        return _run(_oversee(_begin(plan, processes, options), nursery))
     finally:
         nursery.close()
+
+
+@dataclass(slots=True)
+class _Start:
+    """What a server begins with.
+
+    sockets: of each process that answers. taken: from a server before us, if there is one. given:
+    sockets of the service manager's that no place of DNS has.
+    """
+
+    options: argparse.Namespace
+    plan: Plan
+    sockets: list[Sockets]
+    taken: Taken | None
+    given: list[Given]
+    manager: Manager
+
+    def offered(self, address: str) -> list[socket.socket]:
+        """Sockets that are open already for an address of HTTP."""
+        if self.taken is not None and (address, 0) in self.taken.http:
+            return self.taken.http.at((address, 0))
+        host, _, port = address.rpartition(":")
+        fitting = [one for one in self.given if fits(one.sock, host.strip("[]"), int(port))]
+        self.given = [one for one in self.given if one not in fitting]
+        return [one.sock for one in fitting]
+
+    def let_go(self) -> None:
+        """Close what nobody wants."""
+        for one in self.given:
+            log.warning("%s was given, and nothing in the Corefile listens there", one)
+            one.sock.close()
+        self.given = []
+
+    def fail(self) -> None:
+        """Close all: who was there before goes on."""
+        for sockets in self.sockets:
+            sockets.close()
+        if self.taken is not None:
+            self.taken.close()
+
+
+def _begin(plan: Plan, processes: int, options: argparse.Namespace) -> _Start:
+    """Take over or open what the plan listens on. Raises START_ERRORS."""
+    manager = Manager(os.environ, os.getpid())
+    given = given_sockets(os.environ, os.getpid())
+    taken = take(Path(options.takeover)) if options.takeover else None
+    places = plan.listeners()
+    held, rest = sort_out(given, places)
+    sockets = spread(taken.processes if taken is not None else [held], processes)
+    for one in sockets:
+        one.close([place for place in one.places() if place not in places])
+    missing = [place for place in places if place not in sockets[0]]
+    try:
+        opened = open_sockets(missing, processes, ours=sockets)
+    except BaseException:
+        if taken is not None:
+            taken.close()
+        raise
+    for one, new in zip(sockets, opened, strict=True):
+        one.adopt(new)
+    return _Start(options, plan, sockets, taken, rest, manager)
 
 
 def _warn(plan: Plan) -> None:
@@ -112,59 +184,115 @@ def _sources(
     )
 
 
-async def _serve(
-    plan: Plan, sockets: Sockets, options: argparse.Namespace, limit: int | None
-) -> int:
+async def _serve(start: _Start, limit: int | None) -> int:
     """One process that does everything."""
-    app = App(plan, _sources(options), SystemRandom(), sockets)
+    app = App(start.plan, _sources(start.options), SystemRandom(), start.sockets[0])
+    app.offered = start.offered
     app.memory = limit
     signals = _Signals()
     try:
-        await app.start()
+        await app.prepare(silently=start.taken is not None)
+        if start.taken is not None:
+            await app.until_ready()
+        await app.answer()
+        running = _Running(app, start, signals)
     except BaseException:
-        sockets.close()
+        await app.stop(linger=False)
+        start.fail()
         raise
-    reloader = _reloader(app, [sockets], options)
-    signals.on_reload(reloader.tell)
-    _announce(plan, app, options)
-    reloading = asyncio.create_task(reloader.run(), name="reload")
-    await signals.told.wait()
-    reloading.cancel()
-    signals.end_at_once_when_told_again()
-    await app.stop()
+    await running.until_told()
+    await app.stop(linger=not running.left)
     return 0
 
 
-async def _oversee(
-    plan: Plan, sockets: list[Sockets], nursery: Nursery, options: argparse.Namespace
-) -> int:
+async def _oversee(start: _Start, nursery: Nursery) -> int:
     """The process that watches for the workers."""
-    overseer = workers.Overseer(nursery.spawn, plan.written, sockets)
-    sources = _sources(options, overseer.relay)
+    overseer = workers.Overseer(nursery.spawn, start.plan.written, start.sockets)
+    sources = _sources(start.options, overseer.relay)
     overseer.number_of = sources.number
-    app = App(plan, sources, SystemRandom(), None)
-    app.ports = sockets[0].ports()
+    app = App(start.plan, sources, SystemRandom(), None)
+    app.offered = start.offered
+    app.ports = start.sockets[0].ports()
     app.refresh = overseer.totals
     app.others = overseer
     app.followers = overseer
     signals = _Signals()
     try:
-        await app.start()
+        await app.prepare(silently=start.taken is not None)
+        if start.taken is not None:
+            await app.until_ready()
         await overseer.start([sources.number(cluster) for cluster in app.running.clusters])
-        reloader = _reloader(app, sockets, options)
-        signals.on_reload(reloader.tell)
-        _announce(plan, app, options)
-        reloading = asyncio.create_task(reloader.run(), name="reload")
-        ends = [asyncio.ensure_future(e.wait()) for e in (signals.told, overseer.lost)]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for end in (*ends, reloading):
-            end.cancel()
-        signals.end_at_once_when_told_again()
+        if start.taken is not None:
+            # Who has said what it counts has begun to answer.
+            await overseer.totals()
+        await app.answer()
+        running = _Running(app, start, signals)
+        await running.until_told(overseer.lost)
         await app.linger(lameduck=signals.told.is_set())
+    except BaseException:
+        start.fail()
+        raise
     finally:
         await overseer.stop()
         await app.stop(linger=False)
     return int(overseer.lost.is_set())
+
+
+class _Running:
+    """What goes on beside answering: reloading, signs of life, being there for a successor.
+
+    Make it in the running loop, once questions are answered. `left`: a successor answers now.
+    """
+
+    def __init__(self, app: App, start: _Start, signals: "_Signals") -> None:
+        self._signals = signals
+        self._manager = start.manager
+        self._loop = asyncio.get_running_loop()
+        self._giver: Giver | None = None
+        if start.options.takeover:
+            path = Path(start.options.takeover)
+            self._giver = Giver(path, start.sockets, lambda: _of_http(app))
+            self._giver.open()
+        if start.taken is not None:
+            start.taken.answering()
+        start.let_go()
+        reloader = _reloader(app, start)
+        signals.on_reload(reloader.tell)
+        self._reloading = asyncio.create_task(reloader.run(), name="reload")
+        _announce(start.plan, app, start.options)
+        self._manager.ready()
+        self._show_life()
+
+    @property
+    def left(self) -> bool:
+        """Whether a successor answers."""
+        return self._giver is not None and self._giver.left.is_set()
+
+    async def until_told(self, *also: asyncio.Event) -> None:
+        """Until there is a reason to stop: a signal, a successor, or one of these."""
+        events = [self._signals.told, *also]
+        if self._giver is not None:
+            events.append(self._giver.left)
+        waiting = [asyncio.ensure_future(event.wait()) for event in events]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in (*waiting, self._reloading):
+            task.cancel()
+        self._signals.end_at_once_when_told_again()
+        self._manager.stopping()
+        if self._giver is not None:
+            self._giver.close()
+
+    def _show_life(self) -> None:
+        if self._manager.watchdog:
+            self._manager.alive()
+            self._loop.call_later(self._manager.watchdog, self._show_life)
+
+
+def _of_http(app: App) -> Sockets:
+    sockets = Sockets()
+    for address, held in app.admin.sockets.items():
+        sockets.put((address, 0), held)
+    return sockets
 
 
 async def _work(ties: Ties, limit: int | None) -> int:
@@ -173,14 +301,22 @@ async def _work(ties: Ties, limit: int | None) -> int:
     return 0
 
 
-def _reloader(app: App, sockets: list[Sockets], options: argparse.Namespace) -> Reloader:
+def _reloader(app: App, start: _Start) -> Reloader:
+    options, sockets = start.options, start.sockets
+
     def open_new(plan: Plan) -> list[Sockets]:
         if options.workers is None and workers.wanted(plan) != len(sockets):
             log.warning("multisocket: as many processes answer as before; a restart changes that")
         new = [place for place in plan.listeners() if place not in app.places]
         return open_sockets(new, len(sockets), ours=sockets)
 
-    return Reloader(app, lambda: load_again(options), open_new, SystemRandom())
+    def tell(what: str) -> None:
+        if what == "reloading":
+            start.manager.reloading()
+        else:
+            start.manager.ready()
+
+    return Reloader(app, lambda: load_again(options), open_new, SystemRandom(), tell)
 
 
 class _Signals:

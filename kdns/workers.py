@@ -23,14 +23,11 @@ import asyncio
 import logging
 import os
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
-import msgspec
-
-from kdns.app import App, FollowError
+from kdns.app import App
 from kdns.cluster import model
 from kdns.cluster.held import Held, decode
 from kdns.cluster.objects import Resource
@@ -39,10 +36,34 @@ from kdns.cluster.state import Cluster
 from kdns.corefile.errors import CorefileError
 from kdns.generation import Generation
 from kdns.handing import hand_all, take_all
+from kdns.messages import (
+    Adopted,
+    Applied,
+    Asked,
+    Assumed,
+    Begin,
+    Counted,
+    Discarded,
+    Dismissed,
+    Known,
+    Look,
+    Looked,
+    Ready,
+    Removed,
+    Staged,
+    Stop,
+    ToOverseer,
+    ToWorker,
+    frame,
+    receive,
+    to_overseer,
+    to_worker,
+)
 from kdns.nursery import Ties
 from kdns.plan import Plan, Written
 from kdns.plugins.multisocket import MultiSocket
 from kdns.plugins.parts import SourceSettings
+from kdns.roles import FollowError
 from kdns.sockets import Sockets
 from kdns.telemetry import profiler
 from kdns.telemetry.meters import Meters
@@ -59,106 +80,6 @@ LIVELY = 10.0
 FIRST_PAUSE = 0.1
 LAST_PAUSE = 30.0
 """Seconds before a worker that ended at once is replaced: twice as many each time."""
-_LENGTH = struct.Struct("!I")
-
-
-class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Overseer to worker, and back."""
-
-
-class Applied(_Message, frozen=True, array_like=True, tag=True):
-    """Reader.put for one of the sources; the object is encoded by cluster.held."""
-
-    source: int
-    resource: str
-    body: bytes
-    triggered: float | None = None
-
-
-class Removed(_Message, frozen=True, array_like=True, tag=True):
-    """Reader.remove."""
-
-    source: int
-    resource: str
-    key: Key
-
-
-class Known(_Message, frozen=True, array_like=True, tag=True):
-    """Reader.know."""
-
-    source: int
-    resource: str
-
-
-class Assumed(_Message, frozen=True, array_like=True, tag=True):
-    """Reader.assume."""
-
-    source: int
-    resource: str
-
-
-class Staged(_Message, frozen=True, array_like=True, tag=True):
-    """Build this Corefile beside what runs; the sockets of `places` new places are in the hand.
-
-    sources: the numbers of the clusters that it asks for, in the order in which it does.
-    """
-
-    written: Written
-    places: int
-    sources: list[int]
-
-
-class Adopted(_Message, frozen=True, array_like=True, tag=True):
-    """What was staged takes over."""
-
-
-class Discarded(_Message, frozen=True, array_like=True, tag=True):
-    """What was staged is forgotten."""
-
-
-class Begin(_Message, frozen=True, array_like=True, tag=True):
-    """That was all there is by now: answer."""
-
-
-class Asked(_Message, frozen=True, array_like=True, tag=True):
-    """Wants the counters."""
-
-
-class Look(_Message, frozen=True, array_like=True, tag=True):
-    """Wants to know who asks what; or, for `seconds` above 0, where the CPU time goes."""
-
-    seconds: float = 0.0
-
-
-class Stop(_Message, frozen=True, array_like=True, tag=True):
-    """Drain, and end."""
-
-
-class Counted(_Message, frozen=True, array_like=True, tag=True):
-    """All that was counted."""
-
-    totals: Totals
-
-
-class Looked(_Message, frozen=True, array_like=True, tag=True):
-    """One of the two; neither where it cannot be told."""
-
-    asked: Window | None = None
-    profile: Profile | None = None
-
-
-class Ready(_Message, frozen=True, array_like=True, tag=True):
-    """What was to be staged is; or not, and why."""
-
-    error: str
-
-
-Told = Applied | Removed | Known | Assumed
-ToWorker = Staged | Adopted | Discarded | Told | Begin | Asked | Look | Stop
-ToOverseer = Counted | Ready | Looked
-_encode = msgspec.msgpack.Encoder().encode
-_to_worker = msgspec.msgpack.Decoder(ToWorker)
-_to_overseer = msgspec.msgpack.Decoder(ToOverseer)
 
 
 def wanted(plan: Plan) -> int:
@@ -233,10 +154,10 @@ class _Worker:
 
     def tell(self, message: ToWorker) -> None:
         """Send. Who is hopelessly behind is given up."""
-        self.send(_frame(message))
+        self.send(frame(message))
 
-    def send(self, frame: bytes) -> None:
-        self.writer.write(frame)
+    def send(self, octets: bytes) -> None:
+        self.writer.write(octets)
         if self.writer.transport.get_write_buffer_size() > MAX_BACKLOG:
             log.critical("worker %d is %d octets behind", self.number, MAX_BACKLOG)
             self.writer.transport.abort()
@@ -244,6 +165,11 @@ class _Worker:
     def stage(self, written: Written, sockets: Sockets, sources: list[int]) -> None:
         """Have it build a Corefile. Raises OSError."""
         self.tell(Staged(written, hand_all(self.hand, sockets), sources))
+
+    def expect(self) -> asyncio.Future[str]:
+        """What will come of the Corefile that it is told about next: why not, or ""."""
+        self.ready = asyncio.get_running_loop().create_future()
+        return self.ready
 
     def take(self, message: ToOverseer) -> None:
         """It has said something."""
@@ -313,9 +239,9 @@ class Overseer:
 
     def tell(self, message: ToWorker) -> None:
         """Send to every worker."""
-        frame = _frame(message)
+        octets = frame(message)
         for worker in self._workers.values():
-            worker.send(frame)
+            worker.send(octets)
 
     def relay(self, source: int, cluster: Cluster, held: Held) -> Reader:
         """The Reader that takes the place of a state of its own; `held` is told before it."""
@@ -372,8 +298,7 @@ class Overseer:
         self._staged = (generation, sockets, sources)
         waiting: list[asyncio.Future[str]] = []
         for worker in self._workers.values():
-            worker.ready = asyncio.get_running_loop().create_future()
-            waiting.append(worker.ready)
+            waiting.append(worker.expect())
             try:
                 worker.stage(written, sockets[worker.number], sources)
             except OSError as error:
@@ -382,7 +307,7 @@ class Overseer:
             if reason:
                 raise FollowError(reason)
 
-    def adopt(self) -> None:
+    async def adopt(self) -> None:
         """See Followers."""
         assert self._staged is not None, "nothing was staged"
         generation, fresh, self._sources = self._staged
@@ -393,7 +318,9 @@ class Overseer:
             held.close([place for place in held.places() if place not in places])
         for source in self._relays.keys() - self._sources:
             del self._relays[source]
+        waiting = [worker.expect() for worker in self._workers.values()]
         self.tell(Adopted())
+        await asyncio.gather(*waiting)
         self._unstage()
 
     def discard(self) -> None:
@@ -405,6 +332,10 @@ class Overseer:
     def _unstage(self) -> None:
         self._staged = None
         self._staging.release()
+
+    def dismiss(self) -> None:
+        """See Followers."""
+        self.tell(Dismissed())
 
     async def stop(self) -> None:
         """Have every worker drain and end, and wait until all have."""
@@ -454,8 +385,8 @@ class Overseer:
 
     async def _listen(self, worker: _Worker, reader: asyncio.StreamReader) -> None:
         """Take what it says, until it ends."""
-        while (body := await _receive(reader)) is not None:
-            worker.take(_to_overseer.decode(body))
+        while (body := await receive(reader)) is not None:
+            worker.take(to_overseer(body))
         self._workers.pop(worker.number, None)
         if worker.counted is not None:
             self._past = past((self._past, worker.counted.totals))
@@ -536,8 +467,8 @@ async def work(ties: Ties, rng: Random, memory: int | None = None) -> None:
     profiling: asyncio.Task[None] | None = None
     sources = ToldSources()
     app: App | None = None
-    while (body := await _receive(reader)) is not None:
-        message = _to_worker.decode(body)
+    while (body := await receive(reader)) is not None:
+        message = to_worker(body)
         if app is None:
             assert isinstance(message, Staged), "a worker is told first what it serves"
             sources.expect(message.sources)
@@ -549,19 +480,22 @@ async def work(ties: Ties, rng: Random, memory: int | None = None) -> None:
             continue
         match message:
             case Staged():
-                writer.write(_frame(Ready(_stage(message, sources, app, ties.hand))))
+                writer.write(frame(Ready(_stage(message, sources, app, ties.hand))))
             case Adopted():
                 await app.adopt()
+                writer.write(frame(Ready("")))
             case Discarded():
                 await app.discard()
             case Begin():
                 await app.answer()
             case Asked():
-                writer.write(_frame(Counted(app.totals())))
+                writer.write(frame(Counted(app.totals())))
             case Look(seconds=0.0):
-                writer.write(_frame(Looked(asked=app.asked())))
+                writer.write(frame(Looked(asked=app.asked())))
             case Look():
                 profiling = asyncio.create_task(_profile(message.seconds, writer))
+            case Dismissed():
+                app.dismiss()
             case Stop():
                 break
             case told:
@@ -579,7 +513,7 @@ async def _profile(seconds: float, writer: asyncio.StreamWriter) -> None:
         looked = Looked(profile=await profiler.take(seconds))
     except profiler.ProfilingError:
         looked = Looked()
-    writer.write(_frame(looked))
+    writer.write(frame(looked))
 
 
 def _stage(message: Staged, sources: ToldSources, app: App, hand: socket.socket) -> str:
@@ -593,17 +527,3 @@ def _stage(message: Staged, sources: ToldSources, app: App, hand: socket.socket)
         sockets.close()
         return str(error)
     return ""
-
-
-def _frame(message: _Message) -> bytes:
-    body = _encode(message)
-    return _LENGTH.pack(len(body)) + body
-
-
-async def _receive(reader: asyncio.StreamReader) -> bytes | None:
-    """The next message; None at the end."""
-    try:
-        head = await reader.readexactly(_LENGTH.size)
-        return await reader.readexactly(_LENGTH.unpack(head)[0])
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None

@@ -50,8 +50,11 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 @contextmanager
-def serving(corefile: Path, *args: str, **extra: str) -> Iterator[Server]:
-    """Serve a Corefile whose zones name no port, until the block ends."""
+def serving(corefile: Path, *args: str, wait: bool = True, **extra: str) -> Iterator[Server]:
+    """Serve a Corefile whose zones name no port, until the block ends.
+
+    wait: until it listens; its port is 0 otherwise.
+    """
     process = subprocess.Popen(
         command("serve", "-conf", str(corefile), "-dns.port", "0", *args),
         stdout=subprocess.PIPE,
@@ -61,7 +64,7 @@ def serving(corefile: Path, *args: str, **extra: str) -> Iterator[Server]:
     )
     output: list[str] = []
     try:
-        yield Server(process, _port(process, output), output)
+        yield Server(process, _port(process, output) if wait else 0, output)
     finally:
         process.kill()
         process.communicate()

@@ -18,7 +18,7 @@ import pytest
 from kdns import app as app_module
 from kdns.admin.http import AdminError
 from kdns.admin.probe import says_ok
-from kdns.app import App, NotReadyError
+from kdns.app import App
 from kdns.cluster.objects import Resource
 from kdns.cluster.state import Cluster
 from kdns.corefile.errors import CorefileError
@@ -28,6 +28,7 @@ from kdns.plan import Plan, make_plan
 from kdns.plugins.forwarding import MAX_FLIGHTS, Forwarding
 from kdns.plugins.kubernetes import KubernetesHandler
 from kdns.plugins.parts import NOTHING_ASKED
+from kdns.roles import NotReadyError
 from kdns.sockets import open_sockets
 from kdns.workers import ToldSources
 

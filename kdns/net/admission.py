@@ -163,6 +163,10 @@ class Admission:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self.shedding:
+            # The socket may be another process's too, and go on there.
+            self._thin(1.0)
+            self._gate.hold(None)
         self.shedding = False
 
     def _begin(self) -> None:

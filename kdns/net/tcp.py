@@ -57,6 +57,12 @@ _LOOKED_AT: Final = 64
 """Connections that are looked at to find one that is idle."""
 
 
+FAREWELL = 0.2
+"""Seconds in which a new connection may still ask when all are to end."""
+_TURNS: Final = 4
+"""Of the event loop, after which all that had come in at their beginning is read."""
+
+
 def _never() -> bool:
     return False
 
@@ -129,16 +135,32 @@ class TcpListener:
         )
 
     async def close(self, grace: float = 5.0) -> None:
-        """Accept and read no more, wait at most `grace` seconds for pending replies, and close."""
+        """Accept no more, answer what was asked, for `grace` seconds at most, and close."""
         self._stop_accepting()
-        for connection in list(self._open):
-            connection.finish()
-        if self._open:
-            timer = self.clock.call_later(grace, self.abort)
-            try:
+        timer = self.clock.call_later(grace, self.abort)
+        try:
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+            self.dismiss()
+            if self._open:
                 await self._emptied.wait()
-            finally:
-                timer.cancel()
+        finally:
+            timer.cancel()
+
+    def dismiss(self) -> None:
+        """Have clients go: each connection ends once what was asked there is answered.
+
+        RFC 7766, section 6.2.1: who still has questions asks them over a new one.
+        """
+        for connection in list(self._open):
+            self._dismiss_one(connection)
+
+    def _dismiss_one(self, connection: "Connection") -> None:
+        if connection.fresh:
+            # Who has just come is about to ask, and would think that nobody is here.
+            self.clock.call_later(FAREWELL, connection.finish)
+        else:
+            connection.finish()
 
     def abort(self) -> None:
         """Close everything at once; replies that come later are dropped. Twice is harmless."""
@@ -150,7 +172,7 @@ class TcpListener:
         """For Connection: it was made."""
         self.accepted += 1
         if self._closing:
-            connection.abort()
+            self._dismiss_one(connection)
         elif len(self._open) >= self.limit:
             self.evicted += 1
             self._least_needed(connection).abort()
@@ -277,6 +299,11 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
         self._hold(0)
         self._listener.lost(self)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing was asked here yet."""
+        return not self._asked
 
     def finish(self) -> None:
         """Read no more, and close once every question read has its reply."""

@@ -17,6 +17,8 @@ from kdns.plugins.pending import Pending
 
 _BATCH: Final = 64
 _UNSENT: Final = 256
+_LAST: Final = 64
+"""How often it is read at the end; somebody who asks without end must not keep us."""
 
 
 class UdpListener:
@@ -51,7 +53,13 @@ class UdpListener:
         self._reading = True
 
     async def close(self, grace: float = 5.0) -> None:
-        """Take no more questions, wait at most `grace` seconds for pending replies, and close."""
+        """Answer what has come in, wait at most `grace` seconds for pending replies, and close."""
+        for _ in range(_LAST):
+            before = self.received
+            if self._reading:
+                self._on_readable()
+            if self.received == before:
+                break
         self._stop_reading()
         if not self._closed and self._busy:
             timer = self._clock.call_later(grace, self.abort)
