@@ -53,10 +53,10 @@ e2e: $(VENV)/dev ## put kdns into the cluster that KUBECONFIG names, and out aga
 image-check: $(VENV)/dev ## as root: every line of the Dockerfile in a fresh Debian, and the result asked
 	$(BIN)/python -m tests.image.stand_in --work /var/tmp/kdns-image
 
-perf: $(VENV)/dev ## measure everything beside the peers: perf.json, perf.html
+perf: $(VENV)/dev ## measure everything beside the peers, in half an hour: perf.json, perf.html
 	$(BIN)/python -m perf --json perf.json --html perf.html
 
-perf-quick: $(VENV)/dev ## the commonest questions over UDP, in a few minutes
+perf-quick: $(VENV)/dev ## the commonest questions over UDP, in less than three minutes
 	$(BIN)/python -m perf --quick --json perf.json --html perf.html
 
 # The package itself comes last and without dependencies: every one of them is locked by hash.

@@ -1,7 +1,7 @@
 """`python -m perf`: what kdns costs, beside its peers.
 
-python -m perf                    everything, in about forty minutes
-python -m perf --quick            the commonest questions, in a few minutes
+python -m perf                    everything, in about half an hour
+python -m perf --quick            the commonest questions, in less than three minutes
 python -m perf compare OLD NEW    two records, by ratios to a peer; status 1 if kdns became worse
 python -m perf workers            whether two workers answer twice what one does
 python -m perf overload           kdns on part of a core, asked for more than it can answer
@@ -70,7 +70,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
     if args.transport:
         made = dataclasses.replace(made, transports=(cast("Transport", args.transport),))
     if args.workload or args.subject or args.transport:
-        made = dataclasses.replace(made, focused=False)
+        made = dataclasses.replace(made, focused=False, second_opinion=False)
     if args.rate is not None:
         made = dataclasses.replace(made, rate=args.rate, sweep=())
     given = {n: getattr(args, n) for n in ("seconds", "repeat", "seed", "cpu_share")}

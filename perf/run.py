@@ -213,7 +213,7 @@ class _Staged:
                 continue
             if not self._measure(by_name[name], cell, number, warm):
                 self.session.watcher.passed()
-        for cell in self.stage.cells:
+        for cell in self.stage.cells if self.session.settings.second_opinion else ():
             if cell.workload in HEADLINE and cell[1:3] == ("udp", "max"):
                 self._ask_by_dnsperf(cell, [s.name for s in subjects if not s.every_run])
 
