@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from kdns.admin.top import TITLES
 
@@ -69,7 +70,8 @@ def tables(told: dict[str, Any], before: dict[str, Any] | None, seconds: float) 
             if one["key"] in earlier and seconds > 0:
                 rate = f"{max(0, one['count'] - earlier[one['key']]) / seconds:.1f}"
             share = f"{100 * one['count'] / max(1, held['total']):.1f} %"
-            table.add_row(one["key"], f"{least}{one['count']}", share, rate)
+            # As it is: a name may look like markup.
+            table.add_row(Text(str(one["key"])), f"{least}{one['count']}", share, rate)
         made.append(table)
     return Group(*made) if made else Group("nothing was asked yet")
 

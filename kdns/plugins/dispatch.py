@@ -121,7 +121,10 @@ class Dispatcher:
             return self._finish(self.nobody, Request(query, peer), Reply(Rcode.REFUSED), started)
         request = Request(query, peer)
         for tap in block.taps:
-            tap.asked(request, wire)
+            try:
+                tap.asked(request, wire)
+            except Exception:
+                log.exception("%r could not be told of", query)
         return self._answer(block, request, table, started)
 
     def _prepared(self, wire: bytes, query: Query, table: Table, started: float) -> bytes | None:
@@ -290,7 +293,10 @@ class Dispatcher:
             except Exception:
                 log.exception("%r was answered, but could not be told of", request.query)
         for tap in block.taps:
-            tap.answered(request, reply, wire, self.monotonic() - started)
+            try:
+                tap.answered(request, reply, wire, self.monotonic() - started)
+            except Exception:
+                log.exception("%r was answered, but could not be told of", request.query)
         return wire
 
     def _count(

@@ -60,6 +60,8 @@ class SelfProbe:
             "Times that /health did not say OK in time when we asked it ourselves.",
         )
         self._stopped = False
+        self._served = False
+        """Whether it was OK once: until then it is not our turn yet, when the Corefile is new."""
         self._timer: Timer = parts.call_later(EVERY, self._ask)
 
     def stop(self) -> None:
@@ -79,6 +81,10 @@ class SelfProbe:
     def _seen(self, began: float, *, ok: bool) -> None:
         if self._stopped:
             return
+        self._timer = self._parts.call_later(EVERY, self._ask)
+        self._served = self._served or ok
+        if not self._served:
+            return
         seconds = self._parts.monotonic() - began
         self._durations[()].observe(BOUNDS, seconds)
         if not ok:
@@ -86,7 +92,6 @@ class SelfProbe:
             log.warning("we asked ourselves at %s%s, and got no OK", self._address, PATH)
         elif seconds > EVERY:
             log.warning("our own request to %s%s took %.1f s", self._address, PATH, seconds)
-        self._timer = self._parts.call_later(EVERY, self._ask)
 
 
 def parse(directive: Directive, zones: tuple[str, ...]) -> Health:

@@ -72,7 +72,7 @@ BUILT_IN = (
 )
 
 WITHOUT_HANDLER = frozenset(
-    {"multisocket", "reload", "bind", "debug", "ready", "health", "pprof", "tls", "timeouts"}
+    {"multisocket", "reload", "bind", "debug", "ready", "health", "pprof", "tls", "timeouts", "top"}
 )
 """Directives that no query passes in CoreDNS either: `coredns_plugin_enabled` is about others."""
 

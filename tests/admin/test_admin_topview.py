@@ -83,6 +83,12 @@ def test_rates_are_of_the_time_between_two_looks() -> None:
     assert "2.5" in row
 
 
+def test_a_name_that_looks_like_markup_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = [{"key": "[red]a.example.", "count": 1, "error": 0}]
+    monkeypatch.setitem(TOLD, "names", {"total": 1, "most": odd})
+    assert "[red]a.example." in printed()
+
+
 def test_where_nothing_was_asked_it_says_so() -> None:
     nothing = {kind: {"total": 0, "most": []} for kind in TOLD} | {"seconds": 1.0}
     out = io.StringIO()

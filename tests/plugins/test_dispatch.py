@@ -481,3 +481,22 @@ def test_names_that_are_answered_from_here_are_those_of_blocks_that_ask_nobody()
 
 def test_where_nobody_is_asked_all_names_are() -> None:
     assert Server(block("a.test."), block("b.test.")).dispatcher.own_zones() == [name.ROOT]
+
+
+# Who is told of messages.
+
+
+class BrokenTap:
+    """A tap that does what none may."""
+
+    def asked(self, *_: object, **__: object) -> None:
+        raise ValueError("asked")
+
+    answered = forwarded = returned = asked
+
+
+def test_a_tap_that_fails_costs_no_answer(caplog: pytest.LogCaptureFixture) -> None:
+    served = block(".", handler=always(FOUND))
+    served.taps.append(BrokenTap())
+    assert Server(served).ask(question("a.example")).answer
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]

@@ -85,10 +85,18 @@ def test_it_asks_itself_and_counts_how_long_that_took() -> None:
 
 def test_no_ok_is_a_failure_and_it_asks_again(caplog: pytest.LogCaptureFixture) -> None:
     probed = Probed()
+    probed.asked().resolve(True)
     for _ in range(2):
         probed.asked().resolve(False)
     assert probed.observed()[1] == 2
     assert caplog.messages == ["we asked ourselves at :8080/health, and got no OK"] * 2
+
+
+def test_what_is_not_served_yet_is_no_failure() -> None:
+    probed = Probed()
+    for _ in range(2):
+        probed.asked().resolve(False)
+    assert probed.observed() == ([0] * 6, 0)
 
 
 def test_a_slow_ok_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -108,9 +116,10 @@ def test_a_process_that_serves_no_http_asks_nothing() -> None:
 
 def test_once_stopped_it_asks_and_counts_no_more() -> None:
     probed = Probed()
+    probed.asked().resolve(True)
     asked = probed.asked()
     (stop,) = probed.parts.stopped
     stop()
     asked.resolve(False)
     probed.parts.clock.advance(10.0)
-    assert (probed.observed()[1], len(probed.parts.fetched)) == (0, 1)
+    assert (probed.observed()[1], len(probed.parts.fetched)) == (0, 2)
