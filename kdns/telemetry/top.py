@@ -21,7 +21,8 @@ from kdns.wire import name
 from kdns.wire.iana import Rcode
 
 SIZE = 1_000
-BATCH = 4_096
+BATCH = 1_024
+"""Names, or clients, that wait to be sorted in: so few that nobody waits for it."""
 WINDOW = 300.0
 """Seconds; what is told is of one to two windows."""
 KINDS = ("names", "denied", "wasted", "clients")
