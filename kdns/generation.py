@@ -286,8 +286,11 @@ class BlockParts:
         return self.generation.clusters
 
     def forget(self, changed: Iterable[object]) -> None:
-        for endpoint in self.generation.endpoints.values():
-            endpoint.dispatcher.hot.forget(changed)
+        answers = [endpoint.dispatcher.hot for endpoint in self.generation.endpoints.values()]
+        if any(answers):
+            told = list(changed)
+            for hot in answers:
+                hot.forget(told)
 
     def resolve(self, request: Request) -> Outcome:
         return self.dispatcher.resolve(request)

@@ -9,6 +9,8 @@ The SOA that comes with a denial keeps the serial of the time when it was made: 
 denial itself has changed since, and nobody transfers these zones.
 """
 
+from collections.abc import Iterator
+
 from kdns.cluster.state import Change
 from kdns.cluster.zone import SVC, pod_address, reverse_span
 
@@ -58,10 +60,12 @@ def of_reverse_name(key: bytes, apex: bytes, tag: bytes = b"") -> tuple[Dependen
     return (tag + ADDRESS + first,) if first == last else None
 
 
-def of_change(change: Change, tag: bytes = b"") -> list[Dependency]:
-    """Everything that answers may rest on and that a change touches."""
-    found = [tag + SERVICE + key for key in change.services]
-    found += [tag + NAMESPACE + label for label in change.namespaces]
-    found += [tag + ADDRESS + address for address in change.addresses]
-    found += [tag + POD_ADDRESS + namespace + address for namespace, address in change.pods]
-    return found
+def of_change(change: Change, tag: bytes = b"") -> Iterator[Dependency]:
+    """Everything that answers may rest on and that a change touches.
+
+    Made when it is asked for: while a cluster is read, nobody does.
+    """
+    yield from [tag + SERVICE + key for key in change.services]
+    yield from [tag + NAMESPACE + label for label in change.namespaces]
+    yield from [tag + ADDRESS + address for address in change.addresses]
+    yield from [tag + POD_ADDRESS + namespace + address for namespace, address in change.pods]

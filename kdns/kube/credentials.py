@@ -196,12 +196,12 @@ def tls_context(
 
     Raises CredentialsError, which names the file.
     """
-    context = ssl.create_default_context()
+    # A context trusts what it was made with and whatever is added, so ours is made with the one
+    # that is to be trusted; and what the system trusts takes megabytes to read.
+    context = _only_trusting(ca) if ca else ssl.create_default_context()
     # Cluster CAs are often made without an authority key identifier. Python refuses those since
     # 3.13, where it made strictness the default; kubectl accepts them.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if ca:
-        context = _only_trusting(context, ca)
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -246,17 +246,13 @@ def _is_http(url: str) -> bool:
         return False
 
 
-def _only_trusting(default: ssl.SSLContext, ca: str) -> ssl.SSLContext:
-    # A context trusts what it was made with and whatever is added, so begin with an empty one.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.verify_flags = default.verify_flags
+def _only_trusting(ca: str) -> ssl.SSLContext:
     _readable("CA certificate", ca)
     try:
-        context.load_verify_locations(cafile=ca)
+        return ssl.create_default_context(cafile=ca)
     except (OSError, ValueError) as error:
         why = f"expected PEM certificates ({reason(error)})"
         raise CredentialsError(f"CA certificate {ca}: {why}") from error
-    return context
 
 
 def _readable(what: str, name: str) -> None:

@@ -9,7 +9,7 @@ no such name                     -> fallthrough, or NXDOMAIN with the zone's SOA
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import cast
@@ -257,7 +257,7 @@ class KubernetesHandler:
                 authority = (zone.soa(),)
                 return Reply(Rcode.NXDOMAIN, authority=authority, aa=True, by=NAME, depends=depends)
 
-    def touched(self, change: Change) -> list[bytes]:
+    def touched(self, change: Change) -> Iterable[bytes]:
         """What answers of this directive may rest on and `change` touches."""
         return of_change(change, self._tag)
 
