@@ -6,6 +6,8 @@ python -m perf compare OLD NEW    two records, by ratios to a peer; status 1 if 
 python -m perf workers            whether two workers answer twice what one does
 python -m perf overload           kdns on part of a core, asked for more than it can answer
 python -m perf faults [NAME...]   answers while the API server misbehaves; status 1 if not well
+python -m perf sync               memory and CPU of a large cluster; status 1 if it takes too much
+python -m perf churn              answers while endpoints change; status 1 if late, wrong or slow
 python -m perf idle-tcp           what 10,000 idle connections cost those who ask over UDP
 """
 
@@ -22,7 +24,7 @@ from typing import TypeVar, cast, get_args
 
 from rich.console import Console
 
-from perf import compare, fault_run, idle_tcp, overload, scale
+from perf import churn, compare, fault_run, idle_tcp, overload, scale, sync
 from perf.model import Transport
 from perf.plan import SUBJECTS, Settings, full, quick
 from perf.record import RecordError, save
@@ -34,7 +36,7 @@ from perf.view import View
 from perf.workloads import SPECS
 
 _INTERRUPTED = 130
-T = TypeVar("T", overload.Terms, idle_tcp.Terms)
+T = TypeVar("T", overload.Terms, idle_tcp.Terms, sync.Terms, churn.Terms)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,6 +56,10 @@ def main(argv: list[str] | None = None) -> int:
                 return fault_run.main(args.names, args.faults_json, Path(folder), console)
         if args.command == "idle-tcp":
             return idle_tcp.main(_given(idle_tcp.Terms(), args), console)
+        if args.command == "sync":
+            return sync.main(_given(sync.Terms(), args), args.json, console)
+        if args.command == "churn":
+            return churn.main(_given(churn.Terms(), args), args.json, console)
         return _measure(args, console)
     except RecordError as error:
         Console(stderr=True).print(str(error), markup=False, style="red")
@@ -157,6 +163,21 @@ def _parser() -> argparse.ArgumentParser:
     comparing.add_argument("new", type=Path)
     flooding = commands.add_parser("overload", help="ask kdns for more than it can answer")
     _add_overload(flooding)
+    syncing = commands.add_parser("sync", help="follow a large cluster")
+    syncing.add_argument("--services", type=_count, metavar="N", help="how many (5,000)")
+    syncing.add_argument("--endpoints", type=_count, metavar="N", help="of them all (100,000)")
+    syncing.add_argument("--pods", type=_count, metavar="N", help="beside them (100,000)")
+    syncing.add_argument("--rate", type=_positive, default=argparse.SUPPRESS, help="q/s (2,000)")
+    syncing.add_argument("--json", type=Path, metavar="FILE", default=argparse.SUPPRESS)
+    churning = commands.add_parser("churn", help="ask while endpoints change")
+    churning.add_argument(
+        "--updates", dest="rates", type=_rates, metavar="N[,N]", help="a second (100,1000,5000)"
+    )
+    churning.add_argument("--rate", type=_positive, default=argparse.SUPPRESS, help="q/s (5,000)")
+    churning.add_argument(
+        "--seconds", type=_positive, default=argparse.SUPPRESS, help="for each (60)"
+    )
+    churning.add_argument("--json", type=Path, metavar="FILE", default=argparse.SUPPRESS)
     idling = commands.add_parser("idle-tcp", help="ask over UDP beside idle connections")
     idling.add_argument("--connections", type=_count, metavar="N", help="how many (10,000)")
     idling.add_argument("--rate", type=_positive, default=argparse.SUPPRESS, help="q/s (5,000)")
@@ -190,6 +211,10 @@ def _positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
     return value
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    return tuple(map(_positive, text.split(",")))
 
 
 def _count(text: str) -> int:

@@ -11,16 +11,17 @@ import datetime as dt
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
 
 from perf import dnsperf, upstreams
-from perf.cluster import Cluster, generate
+from perf.cluster import Cluster, Json, generate
 from perf.counted import requests_of
 from perf.flame import NotDrawn, drawn
 from perf.measure import cpu_of, machine, memory_of, per_query
@@ -426,12 +427,16 @@ class _Staged:
 
 
 def write_manifests(cluster: Cluster, folder: Path, name: str) -> tuple[Path, ...]:
-    """The cluster's objects as lists in JSON files, none of them too large for kdns."""
-    objects = list(cluster.objects())
-    paths = []
-    for start in range(0, len(objects), _PER_FILE):
-        path = folder / f"{name}-{start // _PER_FILE}.json"
-        items = objects[start : start + _PER_FILE]
+    """The cluster's objects in files, none of them too large for kdns."""
+    return write_objects(cluster.objects(), folder, name)
+
+
+def write_objects(objects: Iterable[Json], folder: Path, name: str) -> tuple[Path, ...]:
+    """Objects as lists in JSON files, some ten thousand in each."""
+    paths: list[Path] = []
+    rest = iter(objects)
+    while items := list(islice(rest, _PER_FILE)):
+        path = folder / f"{name}-{len(paths)}.json"
         path.write_bytes(msgspec.json.encode({"apiVersion": "v1", "kind": "List", "items": items}))
         paths.append(path)
     return tuple(paths)

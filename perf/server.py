@@ -34,7 +34,7 @@ class Server:
     """A process in a session of its own, so that Ctrl-C reaches us first; a context manager.
 
     cpus: the cores that it and its children may run on. log: where its output goes. folder: where
-    it runs, here if it does not matter.
+    it runs, here if it does not matter. told: whether it reads orders from us.
     """
 
     def __init__(
@@ -43,13 +43,15 @@ class Server:
         cpus: AbstractSet[int],
         log: Path,
         folder: Path | None = None,
+        *,
+        told: bool = False,
     ) -> None:
         """Start it. Raises OSError."""
         self._log = log
         with log.open("wb") as output, pinned(cpus):
             self._process = subprocess.Popen(
                 [executable(command[0]), *command[1:]],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if told else subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=folder,
@@ -72,6 +74,12 @@ class Server:
         """The process that was started; measure its children with it."""
         return self._process.pid
 
+    def tell(self, order: str) -> None:
+        """Write a line to its standard input. Raises OSError."""
+        assert self._process.stdin is not None, "it was started as one that reads orders"
+        self._process.stdin.write(f"{order}\n".encode())
+        self._process.stdin.flush()
+
     def wait_ready(self, port: int, query: Query, seconds: float = READY) -> None:
         """Ask over UDP until the right answer comes. Raises NotServing."""
         end = time.monotonic() + seconds
@@ -85,13 +93,14 @@ class Server:
                     return
         raise NotServing(f"no right answer within {seconds:.0f} s{self._words()}")
 
-    def wait_line(self, start: str, seconds: float = READY) -> str:
-        """The first line of its output that starts so. Raises NotServing."""
+    def wait_line(self, start: str, seconds: float = READY, *, count: int = 1) -> str:
+        """The first line of its output that starts so, or a later one. Raises NotServing."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self._ended():
-            for line in self._log.read_text(encoding="utf-8", errors="replace").splitlines(True):
-                if line.startswith(start) and line.endswith("\n"):
-                    return line.rstrip()
+            lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines(True)
+            found = [line for line in lines if line.startswith(start) and line.endswith("\n")]
+            if len(found) >= count:
+                return found[count - 1].rstrip()
             time.sleep(_PAUSE)
         raise NotServing(f"did not say {start!r}{self._words()}")
 
