@@ -254,7 +254,12 @@ RULES = (
     ),
     Rule(
         "RFC 8482: ANY gets HINFO, or no data where the name exists",
-        lambda r: r.in_cluster and r.type == "ANY" and r.scene.exists(r.name),
+        lambda r: (
+            r.in_cluster
+            and r.type == "ANY"
+            and r.scene.exists(r.name)
+            and not (r.is_pod and r.depth > 3)
+        ),
         hinfo_or_no_data,
         required=False,
     ),
@@ -331,7 +336,7 @@ RULES = (
     Rule(
         "nothing exists below a pod's name",
         lambda r: r.is_pod and r.depth > 3 and r.want["rcode"] == "NOERROR",
-        no_name,
+        no_name_or_passed_on,
     ),
     Rule(
         "a pod's name owns addresses only",
@@ -380,8 +385,8 @@ RULES = (
     ),
     Rule(
         "RFC 2782: a port's name is written with underscores",
-        lambda r: r.plain and r.is_port and not r.underscored and r.want["answer"],
-        no_name,
+        lambda r: r.plain and r.is_port and not r.underscored and r.want["rcode"] == "NOERROR",
+        no_name_or_passed_on,
     ),
     Rule(
         "RFC 2181 10.1: beside an alias nothing stands, so addresses stand without it",

@@ -40,6 +40,31 @@ TARGETS = (
 PHASES = ("Running", "Running", "Pending", "Succeeded", "Failed", "Unknown")
 
 
+LABELS = (
+    "svc", "pod", "dns", "ns", "dns-version", "x", "*", "any", "_tcp", "_udp", "_http", "http",
+    "tcp", "_", "_dns-tcp", "10-1-0-1", "10-1-0-300", "1-2-3", "fd00-1--1", "--1-2",
+    "fd00-1-0-0-0-0-0-1", "10.1.0.1", "ghost", "empty", *SPACES, *NAMES[:6], *HOSTNAMES[:3],
+)  # fmt: skip
+TYPES = ("A", "AAAA", "SRV", "PTR", "TXT", "NS", "SOA", "CNAME", "MX", "ANY", "HTTPS", "DS", "CAA")
+
+
+def strange_questions(seed: int, count: int) -> list[tuple[str, str]]:
+    """(name, type): labels that mean something, put together by chance."""
+    chance = Random(seed)
+    found = []
+    for _ in range(count):
+        labels = chance.choices(LABELS, k=chance.randint(0, 5))
+        tree = chance.choice(("svc", "svc", "svc", "pod", "", "in-addr.arpa"))
+        if tree == "in-addr.arpa":
+            labels = [*[str(chance.randint(0, 3)) for _ in labels][:3], "10"]
+            name = ".".join([*labels, tree])
+        else:
+            space = [chance.choice((*SPACES, "ghost"))] if tree and chance.random() < 0.8 else []
+            name = ".".join([*labels, *space, *([tree] if tree else []), "cluster.local"])
+        found.append((f"{name}.", chance.choice(TYPES)))
+    return list(dict.fromkeys(found))
+
+
 class RandomCluster:
     """Makes the objects of one cluster.
 

@@ -20,11 +20,11 @@ import pytest
 from kdns.cluster.objects import Object, Resource, convert_object
 from kdns.commands.asking import Asker, Pace, Place, ask_both
 from kdns.compare.comparison import compare, lines_of, row
-from kdns.compare.questions import questions
+from kdns.compare.questions import Question, questions
 from kdns.net.listen import bind_pair
 from kdns.testing.apiserver import ApiServer
 from kdns.testing.upstream import ZoneServer
-from tests.conformance.random_clusters import SPACES, RandomCluster, Tree
+from tests.conformance.random_clusters import SPACES, RandomCluster, Tree, strange_questions
 from tests.serving import LISTENING, command, environment
 
 COREDNS = os.environ.get("KDNS_COREDNS", "")
@@ -48,6 +48,8 @@ COREFILE = """.{port} {{
     forward . 127.0.0.1:{upstream}
 }}
 """
+STRANGE = 1_000
+"""Questions beside those of the objects."""
 TRIES = 20_000
 """Questions about the last change, until it has arrived; each waits for its reply."""
 
@@ -144,9 +146,10 @@ async def arrived(api: ApiServer, places: tuple[Place, Place], mark: str, option
         asker.close()
 
 
-async def differences(places: tuple[Place, Place], objects: list[Object]) -> list[str]:
-    """What no text allows, a few lines each."""
-    asked = [(question, False) for question in questions(objects, ZONES)]
+async def differences(places: tuple[Place, Place], objects: list[Object], seed: int) -> list[str]:
+    """What no text allows, a few lines each; of names that exist, and of strange ones."""
+    strange = [Question(name, rtype, "chance") for name, rtype in strange_questions(seed, STRANGE)]
+    asked = [(q, False) for q in dict.fromkeys([*questions(objects, ZONES), *strange])]
     rows = [row(question, tcp=tcp) for question, tcp in asked]
     pace = Pace(5_000, time.monotonic)
     replies = await ask_both(places, rows, pace, random.Random(1), concurrency=8)
@@ -170,7 +173,7 @@ async def test_clusters_by_chance_are_answered_alike(name: str, seed: int, tmp_p
     async with ApiServer() as api:
         api.load(trees)
         async with both(OPTIONS[name], api, tmp_path) as places:
-            assert not await differences(places, typed(trees))
+            assert not await differences(places, typed(trees), seed)
 
 
 def changed(trees: list[Tree], api: ApiServer, seed: int, subnet: int) -> list[Tree]:
@@ -210,4 +213,4 @@ async def test_changes_are_followed_alike(name: str, seed: int, tmp_path: Path) 
                 before = trees
                 trees = changed(trees, api, 1_000 * subnet + seed, subnet)
                 await arrived(api, places, mark, OPTIONS[name])
-                assert not await differences(places, typed([*before, *trees])), mark
+                assert not await differences(places, typed([*before, *trees]), seed), mark
