@@ -14,6 +14,7 @@ from kdns.commands import check, compare, explain, top
 from kdns.commands.asking import AskingError
 from kdns.commands.explain import ExplainError
 from kdns.commands.options import octets, port
+from kdns.corefile.errors import CorefileError
 from kdns.kube.client import WATCH_SILENCE_SECONDS
 from kdns.kube.reading import ReadingError
 from kdns.kube.watches import AUDIT_EVERY
@@ -21,7 +22,8 @@ from kdns.plugins.multisocket import MAX_WORKERS
 from kdns.serve import START_ERRORS, serve
 
 COMMAND_ERRORS = (AskingError, ExplainError, ReadingError)
-"""What a command could not even look at: exit status 2, for 1 is what it found."""
+INTERRUPTED = 130
+"""What a shell says of a command that SIGINT ended."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,10 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             return serve(options)
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
-    except START_ERRORS as error:
-        return _fail(error, 1)
-    except COMMAND_ERRORS as error:
-        return _fail(error, 2)
+    except (*START_ERRORS, *COMMAND_ERRORS) as error:
+        return _fail(error, _status(options.command, error))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _status(command: str, error: Exception) -> int:
+    """2 for what a command could not even look at, for 1 is what it found."""
+    found = command == "serve" or (command == "check" and isinstance(error, CorefileError))
+    return 1 if found else 2
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -111,6 +111,15 @@ def test_a_corefile_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "pods insecure" in capsys.readouterr().out
 
 
+def test_a_corefile_that_cannot_be_served(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "Corefile"
+    file.write_text(". {\n    frobnicate\n}\n")
+    assert main(["check", str(file)]) == 1
+    assert "Corefile:2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("args", [(), ("Corefile", "--from-cluster")])
 def test_one_of_both_is_expected(args: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

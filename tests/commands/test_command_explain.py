@@ -54,3 +54,10 @@ def test_a_question_that_is_none(
 ) -> None:
     assert explain(*args) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_corefile_or_a_cluster_that_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain("web", "-conf", "nowhere/Corefile") == 2
+    assert main(["explain", "web", "--manifests", "nowhere.json"]) == 2
+    assert main(["explain", "web", "--kubeconfig", "nowhere/config"]) == 2
+    assert "nowhere/config" in capsys.readouterr().err
