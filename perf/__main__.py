@@ -8,6 +8,8 @@ python -m perf overload           kdns on part of a core, asked for more than it
 python -m perf faults [NAME...]   answers while the API server misbehaves; status 1 if not well
 python -m perf sync               memory and CPU of a large cluster; status 1 if it takes too much
 python -m perf churn              answers while endpoints change; status 1 if late, wrong or slow
+python -m perf restarts           20 new processes in a row, and not one question lost
+python -m perf reloads            20 new Corefiles in a row, the same
 python -m perf idle-tcp           what 10,000 idle connections cost those who ask over UDP
 """
 
@@ -24,7 +26,7 @@ from typing import TypeVar, cast, get_args
 
 from rich.console import Console
 
-from perf import churn, compare, fault_run, idle_tcp, overload, scale, sync
+from perf import changes, churn, compare, fault_run, idle_tcp, overload, scale, sync
 from perf.model import Transport
 from perf.plan import SUBJECTS, Settings, full, quick
 from perf.record import RecordError, save
@@ -36,7 +38,7 @@ from perf.view import View
 from perf.workloads import SPECS
 
 _INTERRUPTED = 130
-T = TypeVar("T", overload.Terms, idle_tcp.Terms, sync.Terms, churn.Terms)
+T = TypeVar("T", overload.Terms, idle_tcp.Terms, sync.Terms, churn.Terms, changes.Terms)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,6 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.command == "faults":
             with tempfile.TemporaryDirectory(prefix="kdns-faults-") as folder:
                 return fault_run.main(args.names, args.faults_json, Path(folder), console)
+        if args.command in changes.KINDS:
+            return changes.main(args.command, _given(changes.Terms(), args), console)
         if args.command == "idle-tcp":
             return idle_tcp.main(_given(idle_tcp.Terms(), args), console)
         if args.command == "sync":
@@ -158,6 +162,8 @@ def _parser() -> argparse.ArgumentParser:
     scale.add_arguments(scaling)
     faulty = commands.add_parser("faults", help="answer while the API server misbehaves")
     fault_run.add_arguments(faulty)
+    for kind in changes.KINDS:
+        changes.add_arguments(commands.add_parser(kind, help=f"20 {kind}, and nothing lost"))
     comparing = commands.add_parser("compare", help="judge a record by an older one")
     comparing.add_argument("old", type=Path)
     comparing.add_argument("new", type=Path)

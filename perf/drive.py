@@ -59,7 +59,8 @@ class Sleeper(Protocol):
 class Drive:
     """A run over `lanes`, each with its ledger.
 
-    clock gives seconds. own_core: whether spinning takes time from nobody. `sent` counts queries.
+    clock gives seconds. own_core: whether spinning takes time from nobody. reask: see LoadSpec.
+    `sent` counts queries.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Drive:
         clock: Callable[[], float],
         *,
         own_core: bool,
+        reask: bool = False,
     ) -> None:
         self.sent = 0
         self._lanes = lanes
@@ -77,6 +79,7 @@ class Drive:
         self._sleeper = sleeper
         self._clock = clock
         self._own_core = own_core
+        self._reask = reask
         self._turn = 0
         self._start = 0.0
         self._last_event = 0.0
@@ -133,9 +136,14 @@ class Drive:
         try:
             ids, bodies = lane.pull()
         except ConnectionError:
-            ledger.abandon()
             lane.reopen()
             self._sleeper.watch(lane.fileno(), number)
+            if not self._reask:
+                ledger.abandon()
+                return
+            for first, last in ledger.again(self._clock() - self._start):
+                # What does not go is lost in time, and counted.
+                lane.push(first, last)
             return
         if ids:
             now = self._clock() - self._start

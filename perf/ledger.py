@@ -22,7 +22,8 @@ class Ledger:
     queries: which query each slot asks, by its index in `tally`; there are as many slots.
     first: the slot to begin with. timeout: seconds from sending to being lost.
     `unanswered` are pending, `answered` and `lost` are done with; `ignored` counts replies to
-    nothing: too late, twice, or to an ID that was never used.
+    nothing: too late, twice, or to an ID that was never used. `reasked`
+    counts those that were asked again.
     """
 
     def __init__(
@@ -38,6 +39,8 @@ class Ledger:
         self.answered = 0
         self.lost = 0
         self.ignored = 0
+        self.reasked = 0
+        self._twice: set[int] = set()
         self._queries = queries
         self._size = len(queries)
         self._tally = tally
@@ -73,6 +76,8 @@ class Ledger:
         self._batches.append((now, first, last))
         self._head = last if last < self._size else 0
         self.unanswered += count
+        if self._twice:
+            self._twice.difference_update(range(first, last))
 
     def take(self, ids: Sequence[int], bodies: Sequence[bytes], now: float) -> None:
         """Replies came at `now`: their IDs, and their bytes after the ID."""
@@ -103,6 +108,36 @@ class Ledger:
         """Everything unanswered is lost: the connection is."""
         while self._batches:
             self._lose(*self._batches.popleft())
+
+    def again(self, now: float) -> list[tuple[int, int]]:
+        """The connection is lost: runs of slots to ask over the next one, `now`.
+
+        What was asked twice already is lost.
+        """
+        runs: list[tuple[int, int]] = []
+        batches, self._batches = self._batches, deque()
+        for when, first, last in batches:
+            slot = self._pending.find(1, first, last)
+            while slot >= 0:
+                if self._sent[slot] == when:
+                    self._ask_again(slot, now, runs)
+                slot = self._pending.find(1, slot + 1, last)
+        self._batches.extend((now, first, last) for first, last in runs)
+        return runs
+
+    def _ask_again(self, slot: int, now: float, runs: list[tuple[int, int]]) -> None:
+        if slot in self._twice:
+            self._pending[slot] = 0
+            self.lost += 1
+            self.unanswered -= 1
+            return
+        self._twice.add(slot)
+        self.reasked += 1
+        self._sent[slot] = now
+        if runs and runs[-1][1] == slot:
+            runs[-1] = (runs[-1][0], slot + 1)
+        else:
+            runs.append((slot, slot + 1))
 
     def _lose(self, when: float, first: int, last: int) -> None:
         slot = self._pending.find(1, first, last)

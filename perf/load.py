@@ -57,7 +57,14 @@ def run(spec: LoadSpec, timeout: float = TIMEOUT) -> LoadResult:
         sleeper = Poller()
         stack.callback(sleeper.close)
         pairs = list(zip(lanes, ledgers, strict=True))
-        drive = Drive(pairs, pace, sleeper, time.monotonic, own_core=spec.cpu is not None)
+        drive = Drive(
+            pairs,
+            pace,
+            sleeper,
+            time.monotonic,
+            own_core=spec.cpu is not None,
+            reask=spec.reask,
+        )
         with no_collector():
             seconds = max(spec.seconds, drive.run())
     return _result(ledgers, pace.unsent(drive.sent), tally, latencies, seconds)
@@ -161,6 +168,7 @@ def _result(
         p999=at(99.9),
         worst=latencies.worst,
         histogram=latencies.buckets(),
+        reasked=sum(ledger.reasked for ledger in ledgers),
     )
 
 

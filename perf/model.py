@@ -39,6 +39,8 @@ class LoadSpec:
     the source ports, of which more are opened when those have too few IDs. `seconds` is the time
     during which queries are sent. `cpu` is the core the generator is pinned to and has for itself;
     it spins there where sleeping would cost precision. None pins it to none, and then it sleeps.
+    `reask`: what a lost TCP connection has not answered is asked once more over the next one, as
+    resolvers do (RFC 7766, 6.2.1); else it is lost.
     """
 
     workload: Workload
@@ -51,6 +53,7 @@ class LoadSpec:
     connections: int
     seed: int
     cpu: int | None
+    reask: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,8 @@ class LoadResult:
     due and could not be sent until 1 s after the end. `wrong` counts those of the answered whose
     answer was not the right one. `seconds` are those asked for, and as many more as it took to the
     last answer; `qps` is `answered` over them. Latencies are in µs, counted from the time at which
-    the query was due. `histogram` holds (upper bound in µs, count), bounds rising.
+    the query was due. `histogram` holds (upper bound in µs, count), bounds rising. `reasked` counts
+    those that were asked twice.
     """
 
     sent: int
@@ -76,6 +80,7 @@ class LoadResult:
     p999: float
     worst: float
     histogram: list[tuple[int, int]]
+    reasked: int = 0
 
 
 @dataclass(frozen=True, slots=True)

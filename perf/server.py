@@ -104,6 +104,23 @@ class Server:
             time.sleep(_PAUSE)
         raise NotServing(f"did not say {start!r}{self._words()}")
 
+    def wait_end(self, seconds: float) -> int:
+        """Its exit status, once it has ended by itself. Raises NotServing."""
+        end = time.monotonic() + seconds
+        while not self._ended():
+            if time.monotonic() >= end:
+                raise NotServing(f"has not ended within {seconds:.0f} s{self._words()}")
+            time.sleep(_PAUSE)
+        return self._process.wait()
+
+    def wait_lines(self, text: str, count: int, seconds: float) -> None:
+        """Until so many lines of its output hold the text. Raises NotServing."""
+        end = time.monotonic() + seconds
+        while self._log.read_text(encoding="utf-8", errors="replace").count(text) < count:
+            if time.monotonic() >= end or self._ended():
+                raise NotServing(f"did not say {text!r} {count} times{self._words()}")
+            time.sleep(_PAUSE)
+
     def family(self) -> list[int]:
         """It and the processes under it, as far as they are of its session."""
         found = []

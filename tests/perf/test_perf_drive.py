@@ -85,6 +85,7 @@ class Run:
         room: Callable[[], int] = lambda: 1000,
         lanes: int = 1,
         own_core: bool = False,
+        reask: bool = False,
     ) -> None:
         self.time = Time()
         self.latencies = Histogram()
@@ -93,7 +94,7 @@ class Run:
         self.time.lanes = self.lanes
         self.ledgers = [Ledger([0] * 4096, tally, self.latencies) for _ in range(lanes)]
         pairs = list(zip(self.lanes, self.ledgers, strict=True))
-        self.drive = Drive(pairs, pace, self.time, self.time, own_core=own_core)
+        self.drive = Drive(pairs, pace, self.time, self.time, own_core=own_core, reask=reask)
 
     def __call__(self) -> float:
         return self.drive.run()
@@ -196,6 +197,14 @@ def test_a_connection_that_breaks_loses_its_queries_and_is_opened_anew() -> None
     run()
     assert (run.lost, run.answered) == (1, 3)
     assert run.time.watched == {0: 2}
+
+
+def test_a_connection_that_breaks_has_its_queries_asked_over_the_next() -> None:
+    run = Run(OpenPace(4, seconds=1), answers=lambda number: number > 0, reask=True)
+    run.lanes[0].broken = True
+    run()
+    assert (run.lost, run.answered) == (0, 4)
+    assert run.ledgers[0].reasked == 1
 
 
 def test_a_generator_with_its_own_core_sleeps_only_when_nothing_can_come() -> None:

@@ -169,3 +169,44 @@ def test_no_queries_and_no_messages_are_refused() -> None:
         lay_out([], 1, 1)
     with pytest.raises(ValueError, match="query 1 has 11 octets; expected 12 to 65535"):
         lay_out([QUERY, Query(bytes(11), None)], 1, 1)
+
+
+# A lost connection.
+
+
+def test_what_a_lost_connection_did_not_answer_is_asked_once_more() -> None:
+    books, _ = ledger(8)
+    send(books, 4, 0.0)
+    answer(books, [1], 0.1)
+    assert books.again(0.2) == [(0, 1), (2, 4)]
+    answer(books, [0, 2, 3], 0.3)
+    assert (books.answered, books.lost, books.unanswered, books.reasked) == (4, 0, 0, 3)
+
+
+def test_what_is_lost_twice_is_lost() -> None:
+    books, _ = ledger(8)
+    send(books, 2, 0.0)
+    books.again(0.1)
+    send(books, 1, 0.2)
+    assert books.again(0.3) == [(2, 3)]
+    assert (books.lost, books.unanswered) == (2, 1)
+
+
+def test_what_was_asked_again_has_a_second_of_its_own() -> None:
+    books, _ = ledger(8)
+    send(books, 1, 0.0)
+    books.again(0.9)
+    books.expire(1.5)
+    assert books.unanswered == 1
+    books.expire(2.0)
+    assert (books.lost, books.unanswered) == (1, 0)
+
+
+def test_a_slot_that_is_used_anew_may_be_asked_twice_again() -> None:
+    books, _ = ledger(1)
+    send(books, 1, 0.0)
+    books.again(0.1)
+    answer(books, [0], 0.2)
+    send(books, 1, 0.3)
+    assert books.again(0.4) == [(0, 1)]
+    assert books.lost == 0
