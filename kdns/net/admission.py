@@ -165,7 +165,7 @@ class Admission:
             self._timer = None
         if self.shedding:
             # The socket may be another process's too, and go on there.
-            self._thin(1.0)
+            self._gate.thin(self._ours, 1.0, {})
             self._gate.hold(None)
         self.shedding = False
 

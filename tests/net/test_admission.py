@@ -238,6 +238,15 @@ def test_closed_it_turns_nobody_away(world: World) -> None:
     assert world.clock.waiting == 0
 
 
+def test_closed_it_leaves_the_socket_as_it_was_for_another_process_may_have_it(
+    world: World,
+) -> None:
+    world.busy(10.0)
+    world.admission.close()
+    socket = world.socket
+    assert (socket.kept[-1], socket.held_back[-1], socket.held[-1]) == (1.0, {}, None)
+
+
 GREEDY = bytes([10, 0, 9, 9])
 
 

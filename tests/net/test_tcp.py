@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from kdns.net.listen import bind_tcp
-from kdns.net.tcp import TcpListener
+from kdns.net.tcp import FAREWELL, TcpListener
 from kdns.plugins.peer import Answerer, Peer
 from kdns.plugins.pending import Pending
 from kdns.testing.clock import ManualClock
@@ -343,6 +343,36 @@ async def test_close_waits_for_pending_answers_and_ends_idle_connections_at_once
         await closing
         with pytest.raises(ConnectionError):
             await service.connect()
+
+
+async def test_close_answers_who_has_come_and_is_about_to_ask(clock: ManualClock) -> None:
+    """A server that takes its place cannot: the connection is here."""
+    async with serving(same, clock=clock) as service:
+        client = await service.connect()
+        closing = asyncio.ensure_future(service.listener.close())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        client.send(query())
+        assert await client.receive() == query()
+        clock.advance(FAREWELL)
+        assert await client.ended()
+        await closing
+
+
+async def test_who_is_dismissed_is_answered_first_and_may_come_again() -> None:
+    holding = Holding()
+    async with serving(holding) as service:
+        client = await service.connect()
+        client.send(query())
+        pending = await holding.pending()
+        service.listener.dismiss()
+        pending.resolve(query())
+        assert await client.receive() == query()
+        assert await client.ended()
+        again = await service.connect()
+        again.send(query())
+        (await holding.pending()).resolve(query())
+        assert await again.receive() == query()
 
 
 async def test_close_waits_no_longer_than_its_grace(clock: ManualClock) -> None:

@@ -228,6 +228,17 @@ async def test_a_reply_after_close_is_dropped() -> None:
         assert (listener.sent, listener.dropped, listener.unanswered) == (0, 1, 0)
 
 
+async def test_close_answers_what_has_come_in() -> None:
+    sock = bind_udp("127.0.0.1", 0)
+    listener = UdpListener(sock, upper)
+    listener.start()
+    with Client("127.0.0.1", port_of(sock)) as client:
+        for _ in range(100):
+            client.send(b"waits")
+        await listener.close()
+        assert [await client.receive() for _ in range(100)] == [b"WAITS"] * 100
+
+
 async def test_close_waits_for_pending_replies() -> None:
     sock = bind_udp("127.0.0.1", 0)
     holding = Holding()

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import socket
+import urllib.error
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
@@ -177,6 +179,38 @@ def test_a_corefile_is_read_again_by_itself(tmp_path: Path) -> None:
         server.wait_for(DONE)
         told = server.stop()
         assert server.process.returncode == 0, told
+
+
+@both
+def test_told_to_stop_it_is_not_ready_and_goes_on_for_the_lameduck(
+    tmp_path: Path, workers: int
+) -> None:
+    path = tmp_path / "Corefile"
+    health, ready = free_port(), free_port()
+    path.write_text(
+        f". {{\n bind 127.0.0.1\n whoami\n ready 127.0.0.1:{ready}\n"
+        f" health 127.0.0.1:{health} {{\n lameduck 1h\n }}\n}}\n"
+    )
+    query = dns.message.make_query("a.example", "A")
+    with serving(path, "--workers", str(workers)) as server:
+        assert status(ready, "/ready") == 200
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as before:
+            dns.query.tcp(query, "127.0.0.1", sock=before, timeout=20)
+            server.process.send_signal(signal.SIGTERM)
+            # The client is told to go, and may come again.
+            assert before.recv(1) == b""
+        assert (status(ready, "/ready"), status(health, "/health")) == (503, 200)
+        reply = dns.query.tcp(query, "127.0.0.1", port=server.port, timeout=20)
+        assert {reply.rcode(), rcode(server.port, "a.example")} == {dns.rcode.NOERROR}
+
+
+def status(port: int, path: str) -> int:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as page:
+            found: int = page.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    return found
 
 
 def test_quit_ends_it_at_once(tmp_path: Path) -> None:
