@@ -82,7 +82,8 @@ def objects(size: Size, cluster: Cluster) -> Iterator[Json]:
 def process(*args: str) -> Iterator[subprocess.Popen[str]]:
     """A module of Python, until the block ends."""
     command = [sys.executable, "-m", *args]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as running:
         try:
             yield running
         finally:

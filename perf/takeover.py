@@ -252,7 +252,10 @@ class Node:
     def __init__(self, space: str, command: list[str], folder: Path, manifest: Path) -> None:
         self._space = space
         python = within(space, sys.executable, "-m", "perf.apiserver", str(manifest))
-        self._api = subprocess.Popen(python, stdout=subprocess.PIPE, text=True)
+        # It takes orders from standard input, which must be a pipe: there are none.
+        self._api = subprocess.Popen(
+            python, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         assert self._api.stdout is not None
         url = self._api.stdout.readline().strip()
         corefile = folder / f"{space}.Corefile"
