@@ -51,7 +51,8 @@ _BEFORE: Final = 2.0
 """Seconds of load before something happens."""
 _EACH: Final = 64
 """Sockets that ask at once until all are answered: some of them are for any worker."""
-_MIB: Final = 1024.0
+_MB: Final = 1e6 / 1024
+"""KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +130,10 @@ def bounds(result: Result) -> list[Bound]:
     one, relisted, killed = result.one, result.relisted, result.killed
     before, after, end = killed.totals
     return [
-        Bound("memory, settled", one.rss / _MIB, 110, "{:.1f} MB"),
-        Bound("memory, at its peak", one.peak / _MIB, 160, "{:.1f} MB"),
+        Bound("memory, settled", one.rss / _MB, 110, "{:.1f} MB"),
+        Bound("memory, at its peak", one.peak / _MB, 160, "{:.1f} MB"),
         Bound("CPU to ready, beside a bare decoding", _ratio(result), 4, "{:.2f} times"),
-        Bound("memory with the pods, settled", result.pods.rss / _MIB, 190, "{:.1f} MB"),
+        Bound("memory with the pods, settled", result.pods.rss / _MB, 190, "{:.1f} MB"),
         Bound("PSS of two workers and all, beside one", _share(result), 1.6, "{:.2f} times"),
         Bound(
             "peak of a relist, beside settled",
@@ -189,7 +190,7 @@ def tables(result: Result) -> Iterator[Table]:
         (f"with {terms.pods:,} pods", result.pods),
         ("two workers", result.workers),
     ):
-        sizes = [f"{size / _MIB:.1f}" for size in (start.rss, start.peak, start.pss)]
+        sizes = [f"{size / _MB:.1f}" for size in (start.rss, start.peak, start.pss)]
         made.add_row(name, f"{start.ready:.2f}", f"{start.cpu:.2f}", *sizes)
     bare = result.bare.seconds
     made.caption = f"CPU: {result.imports:.2f} s are imports; a bare decoding takes {bare:.3f} s"

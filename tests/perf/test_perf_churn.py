@@ -126,7 +126,7 @@ def test_percentiles_are_in_milliseconds() -> None:
     [
         (ROLLING, []),
         (replace(ROLLING, p99=20.0), ["p99 from update to answer is 20.0 ms"]),
-        (replace(ROLLING, cpu=0.12), ["83% of the queries"]),
+        (replace(ROLLING, cpu=1.5), ["82% of the core are left"]),
         (replace(ROLLING, wrong=1), ["1 final answers wrong, 0 updates"]),
         (replace(ROLLING, missing=2), ["0 final answers wrong, 2 updates"]),
         (replace(ROLLING, load=replace(LOAD, lost=3)), ["0 answers wrong and 3 lost"]),
