@@ -140,7 +140,7 @@ class ServiceView:
         """
         if self._service.kind is Kind.CLUSTER_IP:
             ports = self._service.ports if self._addresses else ()
-            return [(port.number, b"") for port in ports if labels in (None, port.labels)]
+            return [(port.number, b"") for port in ports if labels is None or labels == port.labels]
         room = name.MAX_NAME - len(self._name)
         return [
             (port.number, label)
@@ -148,7 +148,7 @@ class ServiceView:
             if len(label) <= room
             for ports in held.values()
             for port in ports
-            if labels in (None, port.labels)
+            if labels is None or labels == port.labels
         ]
 
     def _with_srv(
