@@ -245,6 +245,7 @@ class _Running:
     """
 
     def __init__(self, app: App, start: _Start, signals: "_Signals") -> None:
+        self._app = app
         self._signals = signals
         self._manager = start.manager
         self._loop = asyncio.get_running_loop()
@@ -281,6 +282,9 @@ class _Running:
         self._manager.stopping()
         if self._giver is not None:
             self._giver.close()
+        if self.left:
+            # Probes are for the successor from here on: we are not ready, but it is.
+            await self._app.admin.close()
 
     def _show_life(self) -> None:
         if self._manager.watchdog:

@@ -1,9 +1,11 @@
 """A server takes the place of another; what is asked meanwhile waits, and is answered."""
 
+import asyncio
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,8 @@ import dns.query
 import dns.rcode
 import pytest
 
+from kdns.testing.apiserver import ApiServer
+from tests.scenarios.test_scenario_apiserver import SHOP, service, until
 from tests.scenarios.test_scenario_reload import rcode
 from tests.serving import Server, environment, serving
 
@@ -74,6 +78,42 @@ def test_who_fails_before_it_answers_leaves_all_to_the_other(corefile: Path) -> 
         assert rcode(before.port, NAME) == dns.rcode.NOERROR
         with serving(corefile, "--takeover", path):
             assert before.process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_successor_answers_once_it_knows_the_cluster(tmp_path: Path, workers: int) -> None:
+    async with ApiServer() as api:
+        api.load([SHOP, service("cart", "10.96.0.20")])
+        corefile = tmp_path / "Corefile"
+        corefile.write_text(
+            f". {{\n bind 127.0.0.1\n kubernetes cluster.local {{\n  endpoint {api.url}\n }}\n}}\n"
+        )
+        args = ("--takeover", str(tmp_path / "control"), "--workers", str(workers))
+        asked = await asyncio.to_thread(asked_meanwhile, corefile, args)
+        assert set(asked) == {dns.rcode.NOERROR}
+
+
+def asked_meanwhile(corefile: Path, args: tuple[str, ...]) -> list[int]:
+    """What is answered, one question after the other, while one takes the place of another."""
+    asked: list[int] = []
+    over = threading.Event()
+
+    def ask(port: int) -> None:
+        while not over.is_set():
+            asked.append(rcode(port, "cart.shop.svc.cluster.local"))
+
+    with serving(corefile, *args) as before:
+        until(before.port, "cart.shop", ["10.96.0.20"])
+        asking = threading.Thread(target=ask, args=(before.port,))
+        asking.start()
+        try:
+            with serving(corefile, *args):
+                assert before.process.wait(timeout=60) == 0
+                over.set()
+                asking.join()
+        finally:
+            over.set()
+    return asked
 
 
 # A service manager's sockets.
