@@ -206,10 +206,14 @@ class _Shown:
         self.left_out: list[str] = []
         cluster = Cluster(lambda: 0, self.left_out.append)
         source = settings.source()
-        selectors = {resource: labels for resource, labels, _ in source.selectors}
+        selectors = {resource: (labels, fields) for resource, labels, fields in source.selectors}
         for item in items:
             resource = _RESOURCES[type(item)]
-            if resource in source.resources and selectors[resource].matches(item.metadata.labels):
+            if resource not in source.resources:
+                continue
+            labels, fields = selectors[resource]
+            phase = (item.status.phase or "") if isinstance(item, objects.Pod) else ""
+            if labels.matches(item.metadata.labels) and fields.matches({"status.phase": phase}):
                 cluster.apply(resource, item)
         options = ZoneOptions(
             ttl=settings.ttl,

@@ -16,6 +16,8 @@ from kdns.cluster.errors import ObjectError
 from kdns.cluster.zone import PodsMode, pod_address
 from kdns.explain.world import Endpoint, World, near
 
+ENDED = ("Succeeded", "Failed", "Unknown")
+"""Phases of pods that own no names any more, though they may still have an address."""
 _FAMILIES = {"A": ("IPv4", "."), "AAAA": ("IPv6", ":")}
 _LISTED = 5
 
@@ -47,7 +49,11 @@ def of_forward(world: World, labels: Sequence[str], rtype: str, zone: str) -> Re
         case "pod":
             return _of_pods(world, labels[:-1], reasons)
         case "dns" | "dns-version":
-            return reasons
+            if list(labels) in (["dns"], ["ns", "dns"], ["dns-version"]):
+                return reasons
+            return reasons.stop(
+                f"beside ns.dns.{zone} and dns-version.{zone} there is nothing here"
+            )
     guess = ""
     if len(labels) >= 2 and (labels[-1], labels[-2]) in world.services:
         guess = f"ask for {labels[-2]}.{labels[-1]}.svc.{zone}"
@@ -203,13 +209,13 @@ def _why_no_endpoints(world: World, service: objects.Service, reasons: Reasons) 
 def _of_port(
     world: World, service: objects.Service, port: str, protocol: str, reasons: Reasons
 ) -> Reasons:
-    known = [(p.name or "", p.protocol or "TCP") for p in service.spec.ports or ()]
-    if not _cluster_ips(service):
-        slices = world.slices(service.metadata.namespace, service.metadata.name)
-        known = [(p.name or "", p.protocol or "TCP") for held in slices for p in held.ports or ()]
+    known = _ports(world, service, ready=False)
     names = {f"_{text}._{proto.lower()}" for text, proto in known if text}
     asked = f"{port}.{protocol}"
     if asked in names:
+        served = _ports(world, service, ready=True)
+        if (port[1:], protocol[1:].upper()) not in {(t.lower(), p.upper()) for t, p in served}:
+            return reasons.stop(f"no ready endpoint has the port {asked}")
         reasons.rests_on.append(f"port {port[1:]}, {protocol[1:].upper()}")
         return reasons
     then = []
@@ -221,6 +227,22 @@ def _of_port(
         then.append("a port without a name has no SRV name: give it one in spec.ports")
     has = ", ".join(sorted(names)) or "none with a name"
     return reasons.stop(f"no port {asked}: it has {has}", *then)
+
+
+def _ports(world: World, service: objects.Service, *, ready: bool) -> list[tuple[str, str]]:
+    """(name, protocol) of its ports; of a headless one, those of its slices.
+
+    ready: only of slices with a ready endpoint.
+    """
+    if _cluster_ips(service):
+        return [(p.name or "", p.protocol or "TCP") for p in service.spec.ports or ()]
+    return [
+        (port.name or "", port.protocol or "TCP")
+        for held in world.slices(service.metadata.namespace, service.metadata.name)
+        if not ready or world.has_ready(held)
+        for port in held.ports or ()
+        if port.port is not None
+    ]
 
 
 def _of_endpoint(world: World, service: objects.Service, label: str, reasons: Reasons) -> Reasons:
@@ -261,7 +283,7 @@ def _own_records(world: World, service: objects.Service, rtype: str, reasons: Re
             f"it has no {family} address, only {', '.join(addresses[:_LISTED]) or 'none'}",
             "that is right for a service of one family: programs ask for both and take either",
         )
-    if rtype == "SRV" and not service.spec.ports:
+    if rtype == "SRV" and not _ports(world, service, ready=True):
         reasons.stop("it has no ports, so there is no SRV")
     return reasons
 
@@ -284,8 +306,13 @@ def _of_pods(world: World, labels: Sequence[str], reasons: Reasons) -> Reasons:
         return reasons
     for (namespace, text), pod in world.pods.items():
         if namespace == labels[-1] and packed in _addresses(pod):
+            if pod.status.phase in ENDED:
+                reasons.missing.append(f"the pod {namespace}/{text} has ended: {pod.status.phase}")
+                continue
             reasons.rests_on.append(f"pod {namespace}/{text}")
             return reasons
+    if reasons.missing:
+        return reasons
     why = f"pods are verified, and no pod of the namespace {labels[-1]!r} has that address"
     return reasons.stop(why, f"kubectl -n {labels[-1]} get pods -o wide")
 
@@ -298,20 +325,23 @@ def _addresses(pod: objects.Pod) -> list[bytes]:
 
 
 def of_reverse(world: World, address: str) -> Reasons:
-    """Of the reverse name of an address."""
+    """Of the reverse name of an address; as in CoreDNS, its namespace need not exist."""
     reasons = Reasons()
     for (namespace, text), service in world.services.items():
-        if address in _cluster_ips(service):
-            if not _namespace(world, namespace, reasons):
-                return reasons
+        if address in _cluster_ips(service) and not world.hidden(service):
+            if hidden := world.unlisted(namespace):
+                return reasons.stop(f"the Corefile hides service {namespace}/{text}: {hidden}")
             reasons.rests_on.append(f"service {namespace}/{text}: {_kind(service)}")
             return reasons
     owners = list(world.owners_of(address))
     for namespace, text, endpoint in owners:
-        if endpoint.ready and text and namespace in world.namespaces:
+        if endpoint.ready and text and not world.unlisted(namespace):
             reasons.rests_on.append(f"service {namespace}/{text}, endpoint {endpoint.text}")
     if reasons.rests_on:
         return reasons
     if owners:
-        return reasons.stop(f"{address} is an endpoint's address, and it is not ready or unowned")
+        namespace, text, endpoint = owners[0]
+        where = f"{namespace}/{text}" if text else f"no service, in namespace {namespace}"
+        why = world.unlisted(namespace) or ("ready, and unowned" if endpoint.ready else "not ready")
+        return reasons.stop(f"{address} is an endpoint's address, of {where}: {why}")
     return reasons.stop(f"no service and no endpoint has the address {address}")

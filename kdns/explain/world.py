@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from kdns.cluster import model, objects
 from kdns.cluster.errors import ObjectError
 from kdns.plugins.kubernetes import Kubernetes
+from kdns.wire.name import MAX_LABEL
 
 NEAR = 3
 """Near matches at most."""
@@ -63,12 +64,16 @@ class World:
         """The endpoints of a service, ready or not."""
         return [one for held in self.slices(namespace, service) for one in self._of_slice(held)]
 
+    def has_ready(self, held: objects.EndpointSlice) -> bool:
+        """Whether any endpoint of a slice is ready."""
+        return any(endpoint.ready for endpoint in self._of_slice(held))
+
     def _of_slice(self, held: objects.EndpointSlice) -> Iterator[Endpoint]:
         for endpoint in held.endpoints or ():
             pod = (endpoint.target_ref and endpoint.target_ref.name) or ""
             ready = endpoint.conditions is None or endpoint.conditions.ready is not False
             for address in endpoint.addresses or ():
-                own = pod if self.settings.endpoint_pod_names and "." not in pod else ""
+                own = pod if self.settings.endpoint_pod_names and _is_label(pod) else ""
                 yield Endpoint(endpoint.hostname or own or dashed(address), address, ready, pod)
 
     def owners_of(self, address: str) -> Iterator[tuple[str, str, Endpoint]]:
@@ -87,11 +92,16 @@ class World:
             return f"labels {settings.labels}"
         return ""
 
+    def unlisted(self, namespace: str) -> str:
+        """The `namespaces` that leave one out, there or not; "" when they do not."""
+        listed = self.settings.namespaces
+        return f"namespaces {' '.join(listed)}" if listed and namespace not in listed else ""
+
     def hidden_namespace(self, text: str) -> str:
         """Why a namespace that is there is not shown; "" when it is."""
         settings = self.settings
-        if settings.namespaces and text not in settings.namespaces:
-            return f"namespaces {' '.join(settings.namespaces)}"
+        if unlisted := self.unlisted(text):
+            return unlisted
         labels = self.namespaces[text].metadata.labels
         if settings.namespace_labels is not None and not settings.namespace_labels.matches(labels):
             return f"namespace_labels {settings.namespace_labels}"
@@ -106,6 +116,10 @@ class World:
             if namespace == service.metadata.namespace
             and wanted.items() <= (pod.metadata.labels or {}).items()
         ]
+
+
+def _is_label(text: str) -> bool:
+    return "." not in text and len(text) <= MAX_LABEL
 
 
 def dashed(address: str) -> str:

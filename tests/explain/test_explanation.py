@@ -36,6 +36,11 @@ def labelled(tree: Tree, **labels: str) -> Tree:
     return {**tree, "metadata": {**tree["metadata"], "labels": labels}}
 
 
+def ended(place: str, address: str) -> Tree:
+    made_of = pod(place, address)
+    return {**made_of, "status": {**made_of["status"], "phase": "Succeeded"}}
+
+
 TREES = (
     namespace("shop"),
     namespace("pay"),
@@ -60,6 +65,7 @@ TREES = (
     external("gnir.shop", "ring.shop.svc.cluster.local"),
     external("refused.shop", "www.refused.test"),
     labelled(pod("late-0.shop", "10.2.0.1"), app="late"),
+    ended("done.shop", "10.2.0.3"),
 )
 
 
@@ -122,7 +128,11 @@ def test_rests_on(text: str, rtype: str, rest: str) -> None:
         ("x.shop.pod.Z", "'x' is no address with dashes", ""),
         ("a.b.shop.pod.Z", "a pod's name is its address with dashes", ""),
         ("6.6.6.10.in-addr.arpa.", "has the address 10.6.6.6", ""),
-        ("9.0.1.10.in-addr.arpa.", "10.1.0.9 is an endpoint's address, and it is not ready", ""),
+        (
+            "9.0.1.10.in-addr.arpa.",
+            "10.1.0.9 is an endpoint's address, of shop/dead: not ready",
+            "",
+        ),
     ],
 )
 def test_is_missing(text: str, missing: str, then: str) -> None:
@@ -142,7 +152,7 @@ def test_is_missing(text: str, missing: str, then: str) -> None:
         ("labels app=x", "web.shop.S", "the service shop/web is there, and the Corefile hides it"),
         ("noendpoints", "db.shop.S", "the Corefile says noendpoints"),
         ("ignore empty_service", "web.shop.S", "matches no pod of the namespace"),
-        ("namespaces pay", "7.0.96.10.in-addr.arpa.", "hides it: namespaces pay"),
+        ("namespaces pay", "7.0.96.10.in-addr.arpa.", "hides service shop/web: namespaces pay"),
     ],
 )
 def test_an_option_of_the_corefile_is_the_reason(options: str, text: str, missing: str) -> None:
@@ -168,6 +178,12 @@ def test_a_name_without_this_type(text: str, rtype: str, missing: str) -> None:
     tried = follow(text, rtype)
     assert tried.ending is Ending.NODATA
     assert missing in "\n".join(tried.reasons.missing)
+
+
+def test_a_pod_that_has_ended_has_no_name() -> None:
+    tried = follow("10-2-0-3.shop.pod.Z", options="pods verified")
+    assert tried.ending is Ending.NXDOMAIN
+    assert tried.reasons.missing == ["the pod shop/done has ended: Succeeded"]
 
 
 def test_a_cname_is_not_followed_when_it_is_what_was_asked_for() -> None:
