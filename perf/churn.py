@@ -61,10 +61,12 @@ class Terms:
 class Run:
     """One rate of updates. p50, p99: ms from an update to its answer; None for none.
 
-    cpu: seconds of the server's CPU during the load. wrong: of the final answers.
+    seconds: for which there were updates. cpu: seconds of the server's CPU during the load.
+    wrong: of the final answers.
     """
 
     updates: float
+    seconds: float
     load: LoadResult
     cpu: float
     p50: float | None
@@ -75,8 +77,10 @@ class Run:
 
     def left(self, still: Run) -> float:
         """The share of the core that is left for queries, beside a run without updates."""
+        if not self.updates:
+            return 1.0
         queries = still.cpu / still.load.answered * self.load.answered
-        return 1 - max(0.0, self.cpu - queries) / self.load.seconds
+        return 1 - max(0.0, self.cpu - queries) / self.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +202,14 @@ class Session:
             cpu = cpu_of([self._kdns.server.pid]).ran - before
         wrong = wrong_answers(self._kdns.port, self._final())
         return Run(
-            rate, load, cpu, *percentiles(outcome.waits), outcome.missing, outcome.late, wrong
+            rate,
+            seconds,
+            load,
+            cpu,
+            *percentiles(outcome.waits),
+            outcome.missing,
+            outcome.late,
+            wrong,
         )
 
     def _roll(self, rate: float, seconds: float) -> Outcome:

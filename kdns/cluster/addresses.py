@@ -3,7 +3,7 @@
     10.128.7 -> {1: holders, 2: holders, ...}       all but the last octet -> the last octet
 
 The small numbers of the second level are there once in the process, and a holder that is alone is
-the same tuple of one for all of its addresses. So an address takes forty octets where neighbours
+the same tuple of one for all of its addresses. So an address takes fifty octets where neighbours
 are many, and about three hundred where it has none.
 """
 

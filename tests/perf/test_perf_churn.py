@@ -25,8 +25,8 @@ from perf.workloads import query
 
 LARGE = Large(services=6, endpoints=18, headless=2)
 LOAD = LoadResult(1_000, 1_000, 0, 0, 8.0, 125.0, 100.0, 150.0, 300.0, 400.0, 500.0, [])
-STILL = Run(0.0, LOAD, 0.1, None, None, 0, 0.0, 0)
-ROLLING = Run(1_000.0, LOAD, 0.11, 1.0, 4.0, 0, 0.0, 0)
+STILL = Run(0.0, 8.0, LOAD, 0.1, None, None, 0, 0.0, 0)
+ROLLING = Run(1_000.0, 8.0, LOAD, 0.11, 1.0, 4.0, 0, 0.0, 0)
 
 
 class Answering(asyncio.DatagramProtocol):
