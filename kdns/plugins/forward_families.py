@@ -39,6 +39,8 @@ class Families:
         """The reply to a question for addresses that nobody here can use; None for all others."""
         if qtype not in OCTETS or qtype != self._lack():
             return None
+        # What the answer rests on: a cluster that has become known whole tells of no change.
+        self._lacking = qtype
         return Reply(
             by=BY,
             options=(extended_error(EDE_SYNTHESIZED, WORDS[qtype]),),

@@ -121,6 +121,16 @@ def test_the_first_address_of_the_family_ends_it_and_the_last_one_begins_it_anew
     assert outside.ask(iana.AAAA) is not None
 
 
+def test_it_ends_too_where_nothing_had_changed_since_the_cluster_became_known() -> None:
+    outside = Outside()
+    cluster = outside.build(FOUR, known=False)
+    for resource in Resource:
+        cluster.know(resource)
+    assert outside.ask(iana.AAAA) is not None
+    cluster.apply(*made(SIX))
+    assert outside.ask(iana.AAAA) is None
+
+
 def test_what_changes_within_a_family_leaves_answers_hot() -> None:
     outside = Outside()
     cluster = outside.build(FOUR)
