@@ -121,6 +121,8 @@ class Admission:
         Until this is told nothing is turned away.
         """
         self._ours = tuple(zones)
+        if self.keep < 1:
+            self._thin(self.keep)
 
     def full(self) -> None:
         """For who reads: it has read for its turn, and there is more."""

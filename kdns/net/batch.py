@@ -106,6 +106,12 @@ class BatchedUdpListener(UdpListener):
         self.sample: Callable[[bytes, int], object] | None = None
         """Told of one client of each batch, 4 or 16 octets, which stands for so many."""
 
+    def start(self) -> None:
+        """See UdpListener. Who had the socket before may have died while it held clients back."""
+        if self.thin((), 1.0, {}):
+            self.hold(None)
+        super().start()
+
     def passed(self) -> int:
         """See admission.Gate."""
         return self.received

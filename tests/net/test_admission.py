@@ -37,6 +37,7 @@ class Socket:
         self.queued = 0
         self.lost = 0
         self.sifts = True
+        self.zones: tuple[bytes, ...] = ()
         self.kept: list[float] = []
         self.asking: list[bytes] = []
         self.held_back: list[dict[bytes, float]] = []
@@ -55,7 +56,7 @@ class Socket:
         return self.asking
 
     def thin(self, zones: Sequence[bytes], keep: float, clients: Mapping[bytes, float]) -> bool:
-        assert zones == (OURS,)
+        self.zones = tuple(zones)
         self.kept.append(keep)
         self.held_back.append(dict(clients))
         return self.sifts
@@ -154,6 +155,13 @@ def test_far_too_much_takes_two_steps_only(world: World) -> None:
 def test_the_kernel_sifts_once_the_budget_is_the_least(world: World) -> None:
     world.busy(10.0)
     assert world.socket.kept[-1] == world.admission.keep == LEAST_KEPT
+
+
+def test_the_kernel_is_told_of_zones_that_come_while_it_sifts(world: World) -> None:
+    world.busy(10.0)
+    assert world.socket.zones == (OURS,)
+    world.admission.ours([OURS, b"\3new\0"])
+    assert (world.socket.zones, world.socket.kept[-1]) == ((OURS, b"\3new\0"), LEAST_KEPT)
 
 
 def test_where_the_kernel_cannot_sift_the_budget_is_all(world: World) -> None:

@@ -16,6 +16,7 @@ import pytest
 from kdns.net import batch
 from kdns.net.batch import SLOTS, BatchedUdpListener
 from kdns.net.listen import bind_udp
+from kdns.net.sieve import sift
 from kdns.plugins.block import Block
 from kdns.plugins.hot import HotAnswers, Prepared, Table
 from kdns.plugins.peer import Peer
@@ -639,3 +640,14 @@ async def test_of_each_batch_one_client_stands_for_all(
     assert {client for client, _ in told} == {address}
     assert sum(times for _, times in told) == 10
     assert len(told) == listener.batches
+
+
+async def test_a_socket_that_one_before_us_had_the_kernel_sift_lets_all_in(server: Server) -> None:
+    """A worker that was killed while it held clients back, say."""
+    sock = bind_udp("127.0.0.1", 0)
+    sift(sock, [b"\7cluster\5local\0"], 0.0)
+    async with listening(server, sock) as listener:
+        with Clients(listener) as clients:
+            client = clients.ask()
+            client.send(wire(1, b"cold"))
+            assert await asyncio.wait_for(receive(client), 10) == [wire(1, b"cold cold")]
