@@ -156,7 +156,9 @@ class Upstream:
         return None
 
     def _udp_done(self, exchange: Exchange, result: bytes | UpstreamError) -> None:
-        if exchange.cookie and self._cookies is not None and isinstance(result, bytes):
+        if self._cookies is not None and isinstance(result, UpstreamError):
+            self._cookies.unsent(exchange)
+        elif exchange.cookie and self._cookies is not None and isinstance(result, bytes):
             verdict = self._cookies.judge(exchange, result)
             if verdict is not Verdict.TAKE:
                 self._ask_again(exchange, verdict, self._cookies)

@@ -69,7 +69,6 @@ class Cookies:
         if not self._given:
             if self._trying or self._clock.time() < self._again:
                 return
-            self._trying = True
             self._client = self._rng.randbytes(CLIENT)
             self._server = b""
         plain = exchange.query
@@ -84,6 +83,7 @@ class Cookies:
             return
         exchange.plain, exchange.query = plain, dressed
         exchange.cookie = self._client
+        self._trying = not self._given
 
     def judge(self, exchange: Exchange, reply: bytes) -> Verdict:
         """What to do with a reply, of which everything but the cookie is right."""
@@ -109,6 +109,11 @@ class Cookies:
         """No reply came: there are servers that drop what has an option that they do not know."""
         if exchange.cookie and not self._given:
             self._stop()
+
+    def unsent(self, exchange: Exchange) -> None:
+        """It did not reach the server, which says nothing of cookies: the next one may tell."""
+        if exchange.cookie:
+            self._trying = False
 
     def _without(self, exchange: Exchange, reply: bytes) -> Verdict:
         if not self._given:

@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from kdns.net.listen import bind_udp
 from kdns.net.upstream import Upstream
 from kdns.net.upstream_cookies import LOST, RETRY
 from kdns.net.upstreams import make_upstream
@@ -244,3 +245,25 @@ async def test_a_question_with_options_of_its_own_is_left_as_it_is() -> None:
         made.upstream.ask(wire, tcp=False, timeout=5.0).when_done(got.set_result)
         await got
         assert made.server.questions[0].wire[2:] == wire[2:]
+
+
+async def test_a_question_with_options_of_its_own_is_no_trial() -> None:
+    async with asking() as made:
+        wire = question(edns=True)[:-11] + opt_record(options=((3, b""),))
+        made.upstream.ask(wire, tcp=False, timeout=5.0)
+        await made.server.asked()
+        await made.ask()
+        assert len(made.cookies()[1][1]) == 8
+
+
+async def test_a_question_that_did_not_reach_the_server_is_no_trial() -> None:
+    """It was not up yet, say."""
+    async with asking() as made:
+        loop = asyncio.get_running_loop()
+        port = int(made.server.port)
+        await made.server.__aexit__(None, None, None)
+        refused = await made.ask()
+        assert isinstance(refused, UpstreamError)
+        with bind_udp(made.server.host, port) as sock:
+            made.begin()
+            assert cookie_of(await loop.sock_recv(sock, 512))
