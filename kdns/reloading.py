@@ -35,6 +35,8 @@ FAILURES = (
     FollowError,
 )
 
+_FAILED = "plugin/reload: Corefile changed but reload failed, the old one goes on"
+
 Notify = Callable[[str], object]
 """Tells the service manager, by `kdns.systemd.notify`, of "reloading" and of "ready"."""
 
@@ -102,7 +104,7 @@ class Reloader:
                 await self.look(forced=True)
 
     async def look(self, *, forced: bool = False) -> None:
-        """Take over what is written now, if it is another than what runs. Never raises FAILURES."""
+        """Take over what is written now, if it is another than what runs. Never raises."""
         try:
             plan = await asyncio.to_thread(self._load)
             digest = await asyncio.to_thread(plan.digest)
@@ -112,6 +114,10 @@ class Reloader:
         except FAILURES as error:
             self._failed[()] += 1
             _tell(error)
+        except Exception:
+            # A fault of ours: what runs goes on, and so do the looks.
+            self._failed[()] += 1
+            log.exception(_FAILED)
 
     async def _change(self, plan: Plan) -> None:
         log.info("Reloading")
@@ -129,6 +135,5 @@ class Reloader:
 
 def _tell(error: Exception) -> None:
     """In CoreDNS's words, and without a stack: what is wrong is in the file."""
-    said = "plugin/reload: Corefile changed but reload failed, the old one goes on"
     for line in str(error).splitlines() or [type(error).__name__]:
-        log.error("%s: %s", said, line)
+        log.error("%s: %s", _FAILED, line)

@@ -350,7 +350,12 @@ class _Signals:
 
 def _announce(plan: Plan, app: App, options: argparse.Namespace) -> None:
     if options.pidfile:
-        Path(options.pidfile).write_text(f"{os.getpid()}\n")
+        try:
+            Path(options.pidfile).write_text(f"{os.getpid()}\n")
+        except OSError as error:
+            # By now questions are answered, and a predecessor may have gone for our sake.
+            reason = error.strerror or error
+            log.warning("cannot write the process ID to %s: %s", options.pidfile, reason)
     if not options.quiet:
         if options.log_format == "text":
             _greet(plan)

@@ -8,6 +8,7 @@ import pytest
 from kdns.app import App
 from kdns.corefile.errors import CorefileError
 from kdns.plan import Plan, make_plan
+from kdns.plugins.chaos import Chaos
 from kdns.reloading import Reloader, settings
 from kdns.sockets import Sockets
 from kdns.workers import ToldSources
@@ -93,6 +94,19 @@ async def test_a_bad_file_leaves_the_present_one_is_counted_and_says_its_line(
     assert numbers(app, "coredns_reload_failed") == [1]
     said = "plugin/reload: Corefile changed but reload failed, the old one goes on"
     assert caplog.messages == [f"{said}: Corefile:3: frobnicate is not known"]
+
+
+async def test_a_fault_of_ours_leaves_the_present_one_and_is_counted(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Written(FIRST)
+    looking, app = await reloader(written)
+    written.text = SECOND
+    monkeypatch.setattr(Chaos, "build", lambda *_: 1 / 0)
+    await looking.look()
+    assert runs(app) == ["bind", "whoami"]
+    assert numbers(app, "coredns_reload_failed") == [1]
+    assert "ZeroDivisionError" in caplog.text
 
 
 async def test_a_file_that_is_mended_takes_over_after_all() -> None:

@@ -205,6 +205,14 @@ def test_coredns_command_line_serves(tmp_path: Path) -> None:
     assert done.stdout.startswith("kdns-")
 
 
+def test_a_pidfile_that_cannot_be_written_is_told_of_and_costs_no_answer(tmp_path: Path) -> None:
+    path = corefile(tmp_path, ". {\n bind 127.0.0.1\n whoami\n}\n")
+    with serving(path, "-pidfile", str(tmp_path / "none" / "pid")) as server:
+        told = server.stop()
+    assert "cannot write the process ID to " in told
+    assert "Traceback" not in told
+
+
 def test_stops_cleanly_on_sigterm(tmp_path: Path, manifests: Path) -> None:
     text = ". {\n bind 127.0.0.1\n errors\n log\n kubernetes cluster.local\n}\n"
     with serving(corefile(tmp_path, text), "--manifests", str(manifests)) as server:
