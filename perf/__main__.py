@@ -20,6 +20,7 @@ import dataclasses
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar, cast, get_args
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.command == "compare":
             return compare.main(args.old, args.new, console)
         if args.command == "overload":
-            return overload.main(_given(overload.Terms(), args), console)
+            return _tidily(lambda: overload.main(_given(overload.Terms(), args), console))
         if args.command == "workers":
             with tempfile.TemporaryDirectory(prefix="kdns-workers-") as folder:
                 return scale.main(args, Path(folder), console)
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.command in changes.KINDS:
             return changes.main(args.command, _given(changes.Terms(), args), console)
         if args.command == "idle-tcp":
-            return idle_tcp.main(_given(idle_tcp.Terms(), args), console)
+            return _tidily(lambda: idle_tcp.main(_given(idle_tcp.Terms(), args), console))
         if args.command == "sync":
             return sync.main(_given(sync.Terms(), args), args.json, console)
         if args.command == "churn":
@@ -110,6 +111,20 @@ def _measure(args: argparse.Namespace, console: Console) -> int:
     if args.html is not None:
         args.html.write_text(render(record), encoding="utf-8")
     return status if record.runs or status else 1
+
+
+def _tidily(run: Callable[[], int]) -> int:
+    """Run it; who is told to end leaves no server and no control group behind."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, _interrupt)
+    try:
+        return run()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -29,7 +29,7 @@ from perf.cluster import Cluster, generate
 from perf.flood import DIGITS
 from perf.measure import memory_of
 from perf.model import FloodResult, FloodSpec
-from perf.probe import Prober, recovery
+from perf.probe import Prober, recovery, served
 from perf.run import Cores, LoadFailed, write_manifests
 from perf.server import NotServing, Server, free_port, pinned
 from perf.share import NoShare, cpu_share, inside, join, killed, memory_bound, peak
@@ -73,6 +73,8 @@ class Outcome(NamedTuple):
     offered: float
     flood: FloodResult
     recovered: float
+    quiet: float
+    """The part of the known names that somebody else was answered who asked a little."""
     grown: int
     """KiB that the server's memory grew by, from a tenth of the way to the end."""
 
@@ -116,6 +118,7 @@ def table(terms: Terms, outcomes: Sequence[Outcome]) -> Table:
         "p99 ms",
         "wrong",
         "outside: answered",
+        "quiet client",
         "recovered in",
         "memory grew",
     ):
@@ -131,6 +134,7 @@ def table(terms: Terms, outcomes: Sequence[Outcome]) -> Table:
             f"{known.p99 / 1000:.0f}",
             f"{known.wrong}",
             f"{outside.good:,.0f}",
+            f"{each.quiet:.0%}",
             f"{each.recovered:.2f} s",
             f"{each.grown / 1024:.1f} MiB",
         )
@@ -177,7 +181,8 @@ class Held:
         recovered = recovery(prober.probes, flood.ended)
         grown = sizes[-1] - sizes[len(sizes) // 10] if sizes else 0
         sent = flood.known.sent + flood.outside.sent
-        return Outcome(name, capacity, sent / terms.seconds, flood, recovered, grown)
+        quiet = served(prober.probes, flood.ended, 2, 0)
+        return Outcome(name, capacity, sent / terms.seconds, flood, recovered, quiet, grown)
 
     def end(self) -> str:
         """How the server came through all of it. Raises NotServing if it did not."""

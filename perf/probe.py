@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from types import TracebackType
 from typing import Final, Self
 
+OWN: Final = "127.0.0.2"
+"""Its address."""
 EVERY: Final = 0.02
 """Seconds between two rounds of questions, one of each kind."""
 SPAN: Final = 0.25
@@ -41,10 +43,17 @@ def recovery(probes: Iterable[Probe], ended: float) -> float:
     return max(0.0, begin - ended)
 
 
+def served(probes: Sequence[Probe], ended: float, kinds: int, kind: int) -> float:
+    """The part of the questions of a kind before `ended` that were answered within a span."""
+    asked = [probe for probe in probes[kind::kinds] if probe.sent < ended]
+    return sum(probe.came - probe.sent <= SPAN for probe in asked) / max(1, len(asked))
+
+
 class Prober:
     """Asks `makers` in turn, from a thread, for as long as the block lasts.
 
-    makers: each gives a query's octets from a number, its ID's place included.
+    makers: each gives a query's octets from a number, its ID's place included. It asks from OWN, so
+    that a server can tell it from who floods it.
     """
 
     def __init__(self, host: str, port: int, makers: Iterable[Callable[[int], bytes]]) -> None:
@@ -53,6 +62,7 @@ class Prober:
         self._open: dict[int, Probe] = {}
         self._over = threading.Event()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind((OWN, 0))
         self._socket.connect((host, port))
         self._thread = threading.Thread(target=self._ask, daemon=True)
 

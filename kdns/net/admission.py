@@ -30,6 +30,7 @@ STANDING: Final = 0.2
 """Two periods of the kernel's CPU bandwidth control."""
 LONG: Final = 0.1
 TICK: Final = 0.1
+DRAINS: Final = 0.95
 AGE: Final = 0.25
 CALM: Final = 20
 LEAST: Final = 4
@@ -107,6 +108,7 @@ class Admission:
         self._said = -QUIET
         self._passed = 0
         self._missed = 0
+        self._waited = 0
         self._served = 0.0
         self._timer: Timer | None = None
         self._left = 0
@@ -187,17 +189,17 @@ class Admission:
         self._timer = self._scheduler.call_later(TICK, self._tick)
 
     def _tick(self) -> None:
-        before = self._passed, self._missed
-        self._passed, self._missed = self._gate.passed(), self._gate.missed()
+        gate, before = self._gate, (self._passed, self._missed, self._waited)
+        self._passed, self._missed, self._waited = gate.passed(), gate.missed(), gate.waiting()
         passed, missed = self._passed - before[0], self._missed - before[1]
         if not self.emptied:
             # While it never waits for anybody, what it reads is what it can do.
             self._served += (passed - self._served) / 4
-        self.clients.sample(self._gate.clients())
+        self.clients.sample(gate.clients())
         if self.emptied or not self._is_long():
             self._relax(missed)
         else:
-            self._harden(far=missed > passed)
+            self._harden(far=missed > passed, drains=self._waited < before[2] * DRAINS)
             self._hold()
         self.emptied = False
         if self._calm >= CALM:
@@ -225,14 +227,17 @@ class Admission:
         else:
             self._calm += 1
 
-    def _harden(self, *, far: bool) -> None:
-        """There is too much. far: more was lost than was read."""
+    def _harden(self, *, far: bool, drains: bool) -> None:
+        """There is too much. far: more was lost than was read. drains: what waits becomes less.
+
+        Then enough is held back of who is served in any case, and what waits takes its time.
+        """
         self._calm = 0
         if self.budget > LEAST:
             self.budget = max(LEAST, self.budget // 8 if far else self.budget * 3 // 4)
         elif self.keep > LEAST_KEPT:
             self._thin(max(LEAST_KEPT, self.keep / (8 if far else 2)))
-        elif self.clients.harden():
+        elif not drains and self.clients.harden():
             self._thin(self.keep)
 
     def _is_long(self) -> bool:

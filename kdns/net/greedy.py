@@ -11,6 +11,9 @@ from typing import Final
 
 TWICE: Final = 2.0
 LEAST_KEPT: Final = 1 / 256
+LESS: Final = 0.85
+MORE: Final = 1.1
+"""Small steps, for what is dropped in vain is as bad as what waits for too long."""
 AT_ONCE: Final = 4
 """Clients that are held back at a time."""
 _FADES: Final = 0.8
@@ -50,7 +53,7 @@ class Greedy:
         kept = self.kept.get(client, 1.0)
         if kept <= LEAST_KEPT or (kept == 1.0 and len(self.kept) >= AT_ONCE):
             return False
-        self.kept[client] = max(LEAST_KEPT, kept * 0.75)
+        self.kept[client] = max(LEAST_KEPT, kept * LESS)
         return True
 
     def relax(self, *, over: bool) -> bool:
@@ -58,6 +61,6 @@ class Greedy:
         were held back."""
         if not self.kept:
             return False
-        more = {} if over else {client: kept * 1.25 for client, kept in self.kept.items()}
+        more = {} if over else {client: kept * MORE for client, kept in self.kept.items()}
         self.kept = {client: kept for client, kept in more.items() if kept < 1}
         return True

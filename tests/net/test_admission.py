@@ -277,3 +277,15 @@ def test_it_is_let_in_again_first(world: World) -> None:
     world.busy(10.0)
     world.idle(1)
     assert (world.socket.held_back[-1], world.admission.keep) == ({}, LEAST_KEPT)
+
+
+def test_while_the_queue_becomes_shorter_nobody_is_held_back_more(world: World) -> None:
+    world.socket.asking = [GREEDY] * 60 + [CLIENT] * 4
+    world.busy(3.0)
+    held_back = dict(world.admission.clients.kept)
+    assert held_back
+    for queued in (9_000, 8_000, 7_000):
+        world.socket.queued = queued
+        world.socket.read += 100
+        world.clock.advance(TICK)
+    assert world.admission.clients.kept == held_back

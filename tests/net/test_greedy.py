@@ -1,6 +1,6 @@
 """Who is held back for the sake of the others, and for how long."""
 
-from kdns.net.greedy import AT_ONCE, LEAST_KEPT, Greedy
+from kdns.net.greedy import AT_ONCE, LEAST_KEPT, LESS, MORE, Greedy
 
 
 def client(number: int) -> bytes:
@@ -17,7 +17,7 @@ def seen(*counts: int) -> Greedy:
 def test_who_has_more_than_twice_what_any_other_has_is_held_back() -> None:
     greedy = seen(60, 2, 2)
     assert greedy.harden()
-    assert greedy.kept == {client(0): 0.75}
+    assert greedy.kept == {client(0): LESS}
 
 
 def test_more_and_more_of_it_is_dropped_but_never_all() -> None:
@@ -66,7 +66,7 @@ def test_step_by_step_it_is_let_in_again() -> None:
     greedy.harden()
     greedy.harden()
     assert greedy.relax(over=False)
-    assert greedy.kept == {client(0): 0.75 * 0.75 * 1.25}
+    assert greedy.kept == {client(0): LESS * LESS * MORE}
     while greedy.relax(over=False):
         pass
     assert greedy.kept == {}

@@ -1,17 +1,20 @@
 """What is asked of an overloaded server, and when it counts as recovered."""
 
 import math
+import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from kdns.wire.message import read_query
+from perf.__main__ import _tidily
 from perf.batch import Inbox
 from perf.flood import DIGITS, OutsideLane, run
 from perf.model import FloodResult, FloodSpec, KindResult, Query
 from perf.overload import Outcome, Terms, table
-from perf.probe import EVERY, SPAN, Probe, recovery
+from perf.probe import EVERY, SPAN, Probe, recovery, served
 from perf.ring import Ring
 from perf.share import NoShare, inside, killed, memory_bound, peak
 from perf.workloads import Question, query
@@ -52,6 +55,12 @@ def test_what_was_asked_before_the_end_does_not_count() -> None:
     assert recovery(asked, 100.0) == 0
 
 
+def test_of_each_kind_it_is_told_how_much_was_answered_in_time() -> None:
+    asked = [Probe(1.0, 1.1), Probe(1.0), Probe(2.0, 2.9), Probe(2.0, 2.1), Probe(9.0), Probe(9.0)]
+    assert [served(asked, 3.0, 2, kind) for kind in (0, 1)] == [0.5, 0.5]
+    assert served([], 3.0, 2, 0) == 0
+
+
 def test_nobody_asked_is_no_recovery() -> None:
     assert recovery([], 100.0) == math.inf
 
@@ -85,7 +94,7 @@ def test_half_of_a_flood_is_new_outside_names(outside: bytes) -> None:
 def test_a_table_of_it() -> None:
     flood = FloodResult(KIND, KIND, 0, 1.0)
     console = Console(width=200, record=True)
-    console.print(table(Terms(), [Outcome("all", 50.0, 150.0, flood, 0.5, 1024)]))
+    console.print(table(Terms(), [Outcome("all", 50.0, 150.0, flood, 0.5, 0.99, 1024)]))
     assert "0.90" in console.export_text()
 
 
@@ -132,3 +141,17 @@ def test_a_command_enters_its_groups_first(tmp_path: Path) -> None:
     done = subprocess.run(inside([tmp_path], ["echo", "a b"]), capture_output=True, check=True)
     assert done.stdout == b"a b\n"
     assert (tmp_path / "cgroup.procs").read_text().strip().isdecimal()
+
+
+def test_who_is_told_to_end_cleans_up_first() -> None:
+    cleaned: list[int] = []
+
+    def run() -> int:
+        with ExitStack() as stack:
+            stack.callback(cleaned.append, 1)
+            signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("it was told to end")
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert (_tidily(run), cleaned) == (130, [1])
+    assert signal.getsignal(signal.SIGTERM) is before
