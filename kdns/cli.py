@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import kdns
+from kdns.admin.topview import TopError
 from kdns.commands import check, compare, explain, top
 from kdns.commands.asking import AskingError
 from kdns.commands.explain import ExplainError
@@ -21,7 +22,7 @@ from kdns.kube.watches import AUDIT_EVERY
 from kdns.plugins.multisocket import MAX_WORKERS
 from kdns.serve import START_ERRORS, serve
 
-COMMAND_ERRORS = (AskingError, ExplainError, ReadingError)
+COMMAND_ERRORS = (AskingError, ExplainError, ReadingError, TopError)
 INTERRUPTED = 130
 """What a shell says of a command that SIGINT ended."""
 

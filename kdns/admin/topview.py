@@ -25,9 +25,12 @@ class TopError(Exception):
 
 
 def address(text: str, number: int) -> str:
-    """Where to ask: a URL, or what is missing of it filled in."""
+    """Where to ask: a URL, or what is missing of it filled in. Raises TopError."""
     url = text if "://" in text else f"http://{text}"
-    path = urlsplit(url).path
+    try:
+        path = urlsplit(url).path
+    except ValueError as error:
+        raise TopError(f"{text}: expected a URL: {error}") from error
     if path in ("", "/"):
         url = f"{url.rstrip('/')}/top"
     return f"{url}?n={number}"
@@ -42,7 +45,7 @@ def fetch(url: str) -> dict[str, Any]:
             told = json.loads(reply.read(MAX_ANSWER))
     except (OSError, ValueError) as error:
         raise TopError(f"{url}: {error}") from error
-    if not isinstance(told, dict) or "names" not in told:
+    if not isinstance(told, dict) or not told.keys() >= {"seconds", "namespaces", *TITLES}:
         raise TopError(f"{url}: expected what the directive `top` serves")
     return told
 

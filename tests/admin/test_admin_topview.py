@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from kdns.admin import topview
+from kdns.cli import main
 
 TOLD: dict[str, Any] = {
     "seconds": 10.0,
@@ -129,10 +130,15 @@ def test_what_cannot_be_asked_is_a_line(
     assert reason in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}"])
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"names": {}}'])
 def test_who_says_something_else_is_told_of(
     url: str, body: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Answers, "body", body)
     assert topview.show(topview.address(url, 5), once=True) == 1
     assert capsys.readouterr().err.startswith("kdns: http://127.0.0.1:")
+
+
+def test_what_is_no_url_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["top", "http://[::1"]) == 2
+    assert capsys.readouterr().err.startswith("kdns: http://[::1: expected a URL: ")
