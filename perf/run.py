@@ -421,7 +421,8 @@ class _Staged:
         _, manifests = self.session.cluster(self.stage.shape)
         command = [sys.executable, "-m", "perf.apiserver", *map(str, manifests)]
         log = self.folder / "api.log"
-        server = Server(command, {self.session.cores.helpers}, log, folder=_ROOT)
+        # It takes orders from standard input, which must be a pipe: there are none.
+        server = Server(command, {self.session.cores.helpers}, log, folder=_ROOT, told=True)
         self.stack.enter_context(server)
         return server.wait_line("http://")
 
