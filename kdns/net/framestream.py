@@ -121,16 +121,17 @@ class FrameStream:
             log.info("dnstap to %s: connected", self._settings)
             self._pumping = True
             await self._pump(reader, writer)
-            writer.write(_control(_STOP))
+            _write(writer, _control(_STOP))
             await writer.drain()
             with suppress(EOFError, FrameStreamError):
                 while (await _read_control(reader))[0] != _FINISH:
                     continue
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
         finally:
             self._pumping = self._pumping and self._closing
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
+            await _close(writer)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         settings = self._settings
@@ -159,8 +160,15 @@ class FrameStream:
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Send what comes until we close. Raises when the collector has gone."""
+
+        def over(gone: "asyncio.Task[bytes]") -> None:
+            if not gone.cancelled():
+                # It may have closed its side alone: what it does not read would be waited for.
+                writer.transport.abort()
+            self._told.set()
+
         gone = asyncio.create_task(reader.read(1))
-        gone.add_done_callback(lambda _: self._told.set())
+        gone.add_done_callback(over)
         try:
             while True:
                 await self._told.wait()
@@ -185,12 +193,30 @@ class FrameStream:
             count += 1
         self._octets -= size
         try:
-            writer.write(b"".join(pieces))
+            _write(writer, b"".join(pieces))
             await writer.drain()
-        except OSError:
+        except BaseException:
             self.dropped += count
             raise
         self.sent += count
+
+
+def _write(writer: asyncio.StreamWriter, octets: bytes) -> None:
+    """Raises OSError, on every loop, where the connection has gone."""
+    if writer.is_closing():
+        raise ConnectionResetError("the collector has closed the connection")
+    writer.write(octets)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Close it; what the collector does not take in time is let go."""
+    writer.close()
+    try:
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(FAREWELL):
+                await writer.wait_closed()
+    finally:
+        writer.transport.abort()
 
 
 def _control(kind: int, content_type: bytes = b"") -> bytes:

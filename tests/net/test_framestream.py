@@ -5,13 +5,14 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from kdns.net import framestream
 from kdns.net.framestream import FrameStream
 from kdns.plugins.tap import SinkSettings
-from kdns.testing.collector import DNSTAP, FINISH, READY, START, STOP, Collector
+from kdns.testing.collector import ACCEPT, DNSTAP, FINISH, READY, START, STOP, Collector
 from tests.certificates import Certificates
 
 
@@ -183,3 +184,64 @@ async def test_over_tls_a_collector_is_believed_if_its_certificate_is_or_if_told
         async with sending(SinkSettings("tls", place, 100, 0, verify), sleeper):
             await sleeper.slept.get()
     assert ("certificate verify failed" in caplog.text) == verify
+
+
+class Deaf:
+    """A collector that shakes hands and then reads no more. Use `async with`."""
+
+    def __init__(self, path: str, *, half_closes: bool = False) -> None:
+        self._path = path
+        self._half_closes = half_closes
+        self.shaken = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_unix_server(self._serve, self._path)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await self._server.wait_closed()
+
+    _writers: list[asyncio.StreamWriter]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers = [writer]
+        ready = 4 + 4 + 4 + 8 + len(DNSTAP)
+        accept = bytes((0, 0, 0, ACCEPT, 0, 0, 0, 1)) + len(DNSTAP).to_bytes(4) + DNSTAP
+        await reader.readexactly(ready)
+        writer.write(bytes(4) + len(accept).to_bytes(4) + accept)
+        await reader.readexactly(ready)  # START says as much as READY
+        await reader.readexactly(4)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        if self._half_closes:
+            writer.write_eof()
+        self.shaken.set()
+
+
+MORE_THAN_BUFFERS = [bytes(1 << 16)] * 64
+
+
+async def test_a_collector_that_reads_no_more_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(framestream, "FAREWELL", 0.0)
+    path = str(tmp_path / "tap")
+    async with Deaf(path) as deaf, sending(SinkSettings("unix", path, 100, 0)) as stream:
+        for frame in MORE_THAN_BUFFERS:
+            stream.put(frame)
+        await deaf.shaken.wait()
+        await stream.close()
+        # Those that were on their way are told of as well.
+        assert stream.sent + stream.dropped == len(MORE_THAN_BUFFERS)
+
+
+async def test_a_collector_that_half_closes_and_reads_no_more_is_left(tmp_path: Path) -> None:
+    path, sleeper = str(tmp_path / "tap"), Sleeper()
+    settings = SinkSettings("unix", path, 100, 0)
+    async with Deaf(path, half_closes=True), sending(settings, sleeper) as stream:
+        for frame in MORE_THAN_BUFFERS:
+            stream.put(frame)
+        await sleeper.slept.get()
+        assert stream.dropped > 0
