@@ -6,8 +6,9 @@
     endpoint.svc.ns.svc.zone         A, AAAA, SRV of the endpoint's ports         (2.4.1)
 
 A view is made of a service and its slices when the first question below it comes, and dropped when
-either changes; each node is made when it is first asked for. So a change costs nothing for services
-that nobody asks about, and a question after the first costs one look-up.
+either changes; each node is made when it is first asked for, and SRV only for those who ask for it.
+So a change costs nothing for services that nobody asks about, and a question after the first costs
+one look-up.
 
 Endpoint names below services that have a cluster IP, SRV at the bare name, and aliases for slices
 of type FQDN are CoreDNS's; the specification allows supersets. A name of more than 255 octets
@@ -16,12 +17,13 @@ cannot exist, so no record points at one.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from kdns.cluster import model
 from kdns.cluster.model import Kind
 from kdns.wire import iana, name, rdata
 from kdns.wire.reply import RRset
-from kdns.zone.node import EMPTY, Node
+from kdns.zone.node import EMPTY, Node, Targets
 
 
 @dataclass(slots=True, frozen=True)
@@ -55,7 +57,37 @@ def endpoint_label(endpoint: model.Endpoint, naming: Naming) -> bytes:
 class ServiceView:
     """The names at and below one service. `node` is the only thing to ask it."""
 
-    __slots__ = ("_addresses", "_labels", "_name", "_naming", "_nodes", "_service", "_slices")
+    __slots__ = ("_nodes", "_records")
+
+    def __init__(
+        self, service: model.Service, slices: Sequence[model.Slice], naming: Naming
+    ) -> None:
+        self._nodes: dict[bytes, Node] = {}
+        # By itself, for nodes hold it: a view that is dropped is not to wait for the collector.
+        self._records = _Records(service, slices, naming)
+
+    @property
+    def has_endpoints(self) -> bool:
+        """Whether any endpoint is ready."""
+        return self._records.has_endpoints
+
+    def node(self, below: bytes) -> Node | None:
+        """The node of these labels below the service; empty for the service itself."""
+        try:
+            return self._nodes[below]
+        except KeyError:
+            pass
+        made = self._records.make(below)
+        # What does not exist is not remembered: anybody can ask for any number of such names.
+        if made is not None:
+            self._nodes[below] = made
+        return made
+
+
+class _Records:
+    """What stands at the names of one service."""
+
+    __slots__ = ("_addresses", "_labels", "_name", "_naming", "_service", "_slices")
 
     def __init__(
         self, service: model.Service, slices: Sequence[model.Slice], naming: Naming
@@ -64,31 +96,19 @@ class ServiceView:
         self._slices = slices
         self._naming = naming
         self._name = service.key + naming.suffix
-        self._nodes: dict[bytes, Node] = {}
         self._labels: _Labels | None = None
         self._addresses = service.addresses
         if service.kind is Kind.HEADLESS:
-            listed = dict.fromkeys(address for held in slices for address in held.addresses)
-            self._addresses = tuple(listed)
+            listed = chain.from_iterable([held.addresses for held in slices])
+            self._addresses = tuple(dict.fromkeys(listed))
 
     @property
     def has_endpoints(self) -> bool:
         """Whether any endpoint is ready."""
         return any(not held.is_empty for held in self._slices)
 
-    def node(self, below: bytes) -> Node | None:
-        """The node of these labels below the service; empty for the service itself."""
-        try:
-            return self._nodes[below]
-        except KeyError:
-            pass
-        made = self._make(below)
-        # What does not exist is not remembered: anybody can ask for any number of such names.
-        if made is not None:
-            self._nodes[below] = made
-        return made
-
-    def _make(self, below: bytes) -> Node | None:
+    def make(self, below: bytes) -> Node | None:
+        """The node of these labels below the service."""
         if not below:
             return self._service_node()
         if self._service.kind is Kind.EXTERNAL_NAME:
@@ -110,18 +130,22 @@ class ServiceView:
             return self._alias(b"", targets[min(targets)] if targets else None)
         if not self._addresses and not self.has_endpoints:
             return None
-        return self._with_srv(b"", self._address_sets(b""), self._srv_targets(None))
+        sets = self._address_sets(b"")
+        return _node(sets, lambda: self._srv(b"", sets, self._srv_targets(None)))
 
     def _endpoint_node(self, label: bytes) -> Node | None:
         held = self._endpoints.addresses.get(label)
         if held is None:
             return self._alias(label, self._endpoints.targets.get(label))
-        ports = dict.fromkeys(port.number for ports in held.values() for port in ports)
-        return self._with_srv(label, self._address_sets(label), [(p, label) for p in ports])
+        sets = self._address_sets(label)
+        ports = [port.number for ports in held.values() for port in ports]
+        return _node(sets, lambda: self._srv(label, sets, [(port, label) for port in ports]))
 
     def _port_node(self, labels: tuple[bytes, bytes]) -> Node | None:
         targets = self._srv_targets(labels)
-        return self._with_srv(b"".join(labels), (), targets) if targets else None
+        if not targets:
+            return None
+        return _node((), lambda: self._srv(b"".join(labels), (), targets))
 
     def _protocol_node(self, label: bytes) -> Node | None:
         """RFC 8020: `_tcp` above `_http._tcp` exists, and holds nothing."""
@@ -151,21 +175,23 @@ class ServiceView:
             if labels is None or labels == port.labels
         ]
 
-    def _with_srv(
+    def _srv(
         self, below: bytes, rrsets: Sequence[RRset], targets: Iterable[tuple[int, bytes]]
-    ) -> Node:
-        """A node with SRV added: priority 0, weights equal over the targets (RFC 2782)."""
-        held = {rrset.rtype: rrset for rrset in rrsets}
+    ) -> tuple[RRset | None, tuple[RRset, ...]]:
+        """SRV at a name that has these sets: priority 0, weights equal over the targets (RFC 2782).
+
+        With the addresses of the targets.
+        """
         unique = dict.fromkeys(targets)
         if not unique:
-            return Node(held)
+            return None, ()
         labels = dict.fromkeys(label for _, label in unique)
         weight = max(1, 100 // len(labels))
         datas = tuple(rdata.srv(0, weight, port, label + self._name) for port, label in unique)
-        held[iana.SRV] = RRset(below + self._name, iana.SRV, self._naming.ttl, datas)
+        made = RRset(below + self._name, iana.SRV, self._naming.ttl, datas)
         if below in labels and len(labels) == 1:
-            return Node(held, tuple(rrsets))  # the target is the name itself
-        return Node(held, tuple([r for label in labels for r in self._address_sets(label)]))
+            return made, tuple(rrsets)  # the target is the name itself
+        return made, tuple([r for label in labels for r in self._address_sets(label)])
 
     def _address_sets(self, label: bytes) -> list[RRset]:
         """A and AAAA of an endpoint, or of the service itself."""
@@ -184,6 +210,10 @@ class ServiceView:
         if self._labels is None:
             self._labels = _Labels(self._slices, self._naming)
         return self._labels
+
+
+def _node(rrsets: Iterable[RRset], srv: Targets) -> Node:
+    return Node({rrset.rtype: rrset for rrset in rrsets}, srv=srv)
 
 
 class _Labels:

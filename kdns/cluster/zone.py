@@ -181,8 +181,8 @@ class ForwardZone(_Zone):
         """The apex, its NS being the service that this server stands behind, if it can be found."""
         glue: dict[bytes, list[RRset]] = {}
         for own_name in self._names_of_this_server():
-            held = (self.node(own_name) or EMPTY).rrsets
-            found = [held[rtype] for rtype in (iana.A, iana.AAAA) if rtype in held]
+            held = self.node(own_name) or EMPTY
+            found = list(filter(None, map(held.find, (iana.A, iana.AAAA))))
             # A name server without an address, or in a namespace that is not shown, helps nobody.
             if found:
                 glue[own_name] = found

@@ -279,6 +279,8 @@ class _Writer:
         plain = rtype not in _HOLDS_NAMES
         key = rrset.owner.lower()
         owner = _QUESTION_POINTER if key == self._qkey and len(key) > 1 else b""
+        if plain and owner and self._add_alike(owner, rrset, section):
+            return True
         for rdata in rrset.rdatas:
             mark = len(out)
             if owner or (owner := self._reference(key)):
@@ -295,6 +297,21 @@ class _Writer:
                 del out[mark:]
                 return False
             self._counts[section] += 1
+        return True
+
+    def _add_alike(self, owner: bytes, rrset: RRset, section: int) -> bool:
+        """Append a set all at once, if its data are of one size, as addresses are, and all fit."""
+        rdatas = rrset.rdatas
+        sizes = set(map(len, rdatas))
+        if len(sizes) != 1 or len(rdatas) == 1:
+            return False
+        (size,) = sizes
+        if len(self._out) + len(rdatas) * (12 + size) > self._limit:
+            return False
+        head = owner + _RR_HEAD.pack(rrset.rtype, rrset.rclass, rrset.ttl, size)
+        self._out += head
+        self._out += head.join(rdatas)
+        self._counts[section] += len(rdatas)
         return True
 
     def _reference(self, key: bytes) -> bytes:

@@ -126,7 +126,7 @@ class Known:
     def __init__(self, zone: ForwardZone | ReverseZone, listed: list[bytes]) -> None:
         self.zone = zone
         self.listed = listed
-        self.held: dict[bytes, Node | None] = {}
+        self.held: dict[bytes, object] = {}
 
     def rests_on(self, key: bytes) -> tuple[bytes, ...] | None:
         if isinstance(self.zone, ReverseZone):
@@ -142,8 +142,12 @@ class Known:
     def look(self) -> None:
         for key in self.listed:
             if self.rests_on(key) is not None:
-                now = self.zone.node(key)
+                now = everything(self.zone.node(key))
                 assert self.held.setdefault(key, now) == now, name.to_text(key)
+
+
+def everything(node: Node | None) -> object:
+    return None if node is None else (dict(node.rrsets), node.additional)
 
 
 def happen(cluster: Cluster, event: Event, held: dict[Resource, set[tuple[str, str]]]) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from kdns.wire import iana, name
 from kdns.wire.reply import RRset
-from kdns.zone.node import EMPTY, End, Node, look
+from kdns.zone.node import EMPTY, End, Node, Targets, look
 
 OWNER = name.from_text("web.shop.svc.cluster.local.")
 A = RRset(OWNER, iana.A, 5, (b"\x0a\x00\x00\x01",))
@@ -47,3 +47,33 @@ def test_an_alias_is_followed_whatever_is_asked(qtype: int) -> None:
 def test_an_alias_itself_can_be_asked_for() -> None:
     found = look(Node({iana.CNAME: CNAME}), iana.CNAME)
     assert (found.end, found.rrset) == (End.FOUND, CNAME)
+
+
+def srv_of(made: list[int]) -> Targets:
+    def srv() -> tuple[RRset, tuple[RRset, ...]]:
+        made.append(1)
+        return SRV, (A,)
+
+    return srv
+
+
+@pytest.mark.parametrize("qtype", [iana.A, iana.AAAA, iana.TXT])
+def test_who_asks_for_addresses_has_no_srv_made(qtype: int) -> None:
+    made: list[int] = []
+    look(Node({iana.A: A}, srv=srv_of(made)), qtype)
+    assert not made
+
+
+def test_srv_is_made_once_and_brings_its_addresses() -> None:
+    made: list[int] = []
+    node = Node({iana.A: A}, srv=srv_of(made))
+    assert [look(node, iana.SRV)[1:] for _ in range(2)] == [(SRV, (A,))] * 2
+    assert len(made) == 1
+
+
+def test_all_that_stands_at_a_name_is_told_with_srv() -> None:
+    assert dict(Node({iana.A: A}, srv=srv_of([])).rrsets) == {iana.A: A, iana.SRV: SRV}
+
+
+def test_where_there_is_nothing_to_point_at_there_is_no_srv() -> None:
+    assert look(Node(srv=lambda: (None, ())), iana.SRV).end is End.NODATA
