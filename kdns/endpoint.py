@@ -50,7 +50,7 @@ class Endpoint:
         asked = next((block.asked for block in blocks if block.asked is not None), None)
         for udp in self._batched():
             udp.sample = None if asked is None else asked.client
-            udp.admission.ours(self.dispatcher.own_zones())
+            udp.admission.ours(self.dispatcher.own_zones(), self.dispatcher.passing())
         self.shed_label = next((block.label for block in blocks if block.sheds), "")
         said = next((block.timeouts for block in blocks if block.timeouts is not None), Timeouts())
         for tcp in self._tcp:

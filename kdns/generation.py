@@ -174,6 +174,7 @@ class Generation:
         for block in self.blocks:
             block.handler = refuse
             block.forwarded.clear()
+            block.passing.clear()
             block.observers.clear()
         for held in (self.stopped, self.started, self.readiness, self.scarce, self._listening):
             held.clear()

@@ -51,6 +51,10 @@ _QNAME: Final = 10
 _FULL_CELL: Final = 255
 
 
+Passing = tuple[bytes, Callable[[bytes], bool]]
+"""A zone, and whether a name of it is known."""
+
+
 class Gate(Protocol):
     """A socket as an admission sees it."""
 
@@ -104,6 +108,7 @@ class Admission:
         self._gate = gate
         self._scheduler = scheduler
         self._ours: tuple[bytes, ...] = (b"\0",)
+        self._passing: tuple[Passing, ...] = ()
         self._since = scheduler.time()
         self._said = -QUIET
         self._passed = 0
@@ -117,12 +122,15 @@ class Admission:
         self._cells = bytearray(CELLS)
         self._share = FIRST
 
-    def ours(self, zones: Sequence[bytes]) -> None:
+    def ours(self, zones: Sequence[bytes], passing: Sequence[Passing] = ()) -> None:
         """Which zones cost no upstream anything: names as on the wire, in lower case.
 
+        passing: of those, the ones whose unknown names are passed on to upstreams, so that they
+        are outside names; and whether a name is known. The kernel lets in all of them.
         Until this is told nothing is turned away.
         """
         self._ours = tuple(zones)
+        self._passing = tuple(passing)
         if self.keep < 1:
             self._thin(self.keep)
 
@@ -146,7 +154,10 @@ class Admission:
         key: what follows the ID. client: an address, as octets.
         """
         end = key.find(0, _QNAME) + 1
-        if key[_QNAME:end].lower().endswith(self._ours):
+        qname = key[_QNAME:end].lower()
+        if qname.endswith(self._ours) and all(
+            known(qname) for zone, known in self._passing if qname.endswith(zone)
+        ):
             return True
         cell = hash(client) % CELLS
         asked = self._cells[cell]

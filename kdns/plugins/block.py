@@ -56,6 +56,13 @@ class Counters:
         if len(tallies) > MAX_TALLIES:
             self.settle()
 
+    def unanswered(self, request: RequestKey, size: int, seconds: float, *, do: bool) -> None:
+        """Count a query whose reply was not sent."""
+        self._count_request(request, 1)
+        self.do_requests += do
+        self._size(self.request_sizes, request[0], size, 1)
+        self.durations.observe(SECONDS, seconds)
+
     def settle(self) -> None:
         """Sort what was counted into what metrics show."""
         for tally, times in self.tallies.items():
@@ -87,20 +94,27 @@ class Counters:
     def measure(self, proto: str, request: int, response: int, times: int, *, do: bool) -> None:
         """Count the octets of `times` queries and replies. do: the queries had the DO bit."""
         self.do_requests += times if do else 0
-        for sizes, octets in ((self.request_sizes, request), (self.response_sizes, response)):
-            histogram = sizes.get(proto)
-            if histogram is None:
-                histogram = sizes[proto] = Histogram.of(OCTETS)
-            histogram.observe(OCTETS, octets, times)
+        self._size(self.request_sizes, proto, request, times)
+        self._size(self.response_sizes, proto, response, times)
+
+    @staticmethod
+    def _size(sizes: dict[str, Histogram], proto: str, octets: int, times: int) -> None:
+        histogram = sizes.get(proto)
+        if histogram is None:
+            histogram = sizes[proto] = Histogram.of(OCTETS)
+        histogram.observe(OCTETS, octets, times)
 
     def count(self, request: RequestKey, response: tuple[int, str], times: int) -> None:
         """Count `times` queries that were answered alike. response: (rcode, directive)."""
-        if request[2] > MAX_COUNTED_TYPE:
-            request = (*request[:2], MAX_COUNTED_TYPE)
+        self._count_request(request, times)
         if response[0] > MAX_COUNTED_RCODE:
             response = (MAX_COUNTED_RCODE, response[1])
-        self.requests[request] = self.requests.get(request, 0) + times
         self.responses[response] = self.responses.get(response, 0) + times
+
+    def _count_request(self, request: RequestKey, times: int) -> None:
+        if request[2] > MAX_COUNTED_TYPE:
+            request = (*request[:2], MAX_COUNTED_TYPE)
+        self.requests[request] = self.requests.get(request, 0) + times
 
 
 Observer = Callable[[Request, Reply, int, float], object]
@@ -136,6 +150,9 @@ class Block:
     """Whether a name, absolute and lower-case, is one that a directive of this block forwards."""
     own_zones: list[bytes] = field(default_factory=list)
     """Zones whose names are answered from here, as on the wire: they go first under pressure."""
+    passing: list[tuple[bytes, Callable[[bytes], bool]]] = field(default_factory=list)
+    """Of those, the ones whose unknown names go on; and whether a name, absolute and lower-case,
+    does not."""
     timeouts: Timeouts | None = None
     sheds: bool = False
     """Whether what is dropped at its address is counted under CoreDNS's name too."""

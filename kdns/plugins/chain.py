@@ -35,7 +35,7 @@ class Request(NamedTuple):
 
 
 class Withheld(Reply):
-    """A reply that is not sent, nor counted as one: silence."""
+    """A reply that is not sent, nor counted as one: silence. Its question is counted."""
 
     __slots__ = ()
 

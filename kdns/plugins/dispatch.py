@@ -64,6 +64,11 @@ class Dispatcher:
         idle = [zone for zone, block in self._zones.items() if not block.can_forward]
         return [*idle, *(zone for block in blocks for zone in block.own_zones)]
 
+    def passing(self) -> list[tuple[bytes, Callable[[bytes], bool]]]:
+        """Those of which unknown names go on to upstreams; see Block.passing."""
+        blocks = {id(block): block for block in self._zones.values()}.values()
+        return [passing for block in blocks if block.can_forward for passing in block.passing]
+
     def replace(self, blocks: Iterable[Block]) -> None:
         """Ask these blocks from now on, and no others; what is hot is of others, and forgotten."""
         for table in self.tables:
@@ -275,6 +280,7 @@ class Dispatcher:
 
     def _finish(self, block: Block, request: Request, reply: Reply, started: float) -> bytes | None:
         if type(reply) is Withheld:
+            self._withhold(block, request, reply, started)
             return None
         try:
             wire = self._write(block, request.query, request.peer, reply)
@@ -299,6 +305,16 @@ class Dispatcher:
                 log.exception("%r was answered, but could not be told of", request.query)
         return wire
 
+    def _withhold(self, block: Block, request: Request, reply: Reply, started: float) -> None:
+        """It was asked, and no answer is sent: no size and no rcode of one is counted."""
+        peer, query = request.peer, request.query
+        if block.counted:
+            asked = (peer.proto, _family(peer), query.qtype)
+            seconds = self.monotonic() - started
+            block.counters_of(query.key).unanswered(asked, query.size, seconds, do=query.do)
+        if block.asked is not None:
+            block.asked.heard(1, query.key, reply.rcode)
+
     def _count(
         self, block: Block, request: Request, reply: Reply, size: int, started: float
     ) -> None:
@@ -308,7 +324,7 @@ class Dispatcher:
         counters.answered(
             (
                 peer.proto,
-                2 if ":" in peer.host else 1,
+                _family(peer),
                 query.qtype,
                 reply.rcode,
                 reply.by,
@@ -332,6 +348,10 @@ class Dispatcher:
             ra=block.can_forward,
             size=block.udp_size,
         )
+
+
+def _family(peer: Peer) -> int:
+    return 2 if ":" in peer.host else 1
 
 
 def _asks_nsid(query: Query) -> bool:

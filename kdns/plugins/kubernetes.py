@@ -170,10 +170,17 @@ class Kubernetes(Configured):
         parts.when_ready(NAME, in_sync)
         handler = KubernetesHandler(zones, fallthrough, in_sync, parts.resolve, following)
         handler.assumed = cluster.assumed
+        for zone in zones:
+            if any(_overlap(zone.apex, apex) for apex in fallthrough):
+                parts.block.passing.append((zone.apex, handler.stays))
         measure(cluster, parts.meters, time.time)
         # After the zones' own listening: what they remember is gone before answers are forgotten.
         cluster.listen(lambda change: parts.forget(handler.touched(change)))
         return handler
+
+
+def _overlap(one: bytes, other: bytes) -> bool:
+    return name.is_below(one, other) or name.is_below(other, one)
 
 
 def _remembered(reply: Reply) -> Reply:
@@ -256,6 +263,14 @@ class KubernetesHandler:
                     return passed
                 authority = (zone.soa(),)
                 return Reply(Rcode.NXDOMAIN, authority=authority, aa=True, by=NAME, depends=depends)
+
+    def stays(self, key: bytes) -> bool:
+        """Whether a name is answered from these zones, and never by the next directive."""
+        zone = self._zone_of(key)
+        if zone is None:
+            return False
+        falls = any(name.is_below(key, apex) for apex in self._fallthrough)
+        return not falls or not self._in_sync() or zone.node(key) is not None
 
     def touched(self, change: Change) -> Iterable[bytes]:
         """What answers of this directive may rest on and `change` touches."""

@@ -169,7 +169,7 @@ class LimitingHandler:
             limiter.slipped += 1
             return Reply(reply.rcode, aa=reply.aa, tc=True, by=reply.by)
         limiter.dropped += 1
-        return Withheld()
+        return Withheld(reply.rcode, by=reply.by)
 
     def _network(self, host: str) -> bytes:
         address = packed(host)

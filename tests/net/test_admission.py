@@ -128,6 +128,15 @@ def test_what_is_ours_is_let_in_whatever_happens(world: World) -> None:
     assert world.admission.admits(key(b"\3Www\7Cluster\5Local\0"), CLIENT)
 
 
+def test_of_a_zone_whose_unknown_names_are_passed_on_only_the_known_are_ours(world: World) -> None:
+    known = key(b"\3www\7Cluster\5local\0")
+    world.admission.ours([OURS], [(OURS, lambda qname: qname == b"\3www" + OURS)])
+    unknown = sum(
+        world.admission.admits(key(b"\5%05d" % number + OURS), CLIENT) for number in range(1000)
+    )
+    assert (unknown, world.admission.admits(known, CLIENT)) == (FIRST, True)
+
+
 def test_new_outside_names_have_a_budget(world: World) -> None:
     assert world.ask(1000) == FIRST
 

@@ -11,6 +11,7 @@ from kdns.plugins.dispatch import Dispatcher
 from kdns.plugins.hot import Table
 from kdns.plugins.peer import Peer
 from kdns.plugins.pending import Pending
+from kdns.telemetry.top import Top
 from kdns.wire import iana, name
 from kdns.wire.iana import Rcode
 from kdns.wire.reply import Reply, RRset, opt_record
@@ -469,6 +470,26 @@ def test_a_reply_that_is_withheld_is_not_sent_counted_or_told_of() -> None:
     silent.observers.append(lambda request, reply, size, seconds: told.append(request))
     assert Server(silent).raw(question("a.example")) is None
     assert (sum(silent.counters.responses.values()), told) == (0, [])
+    assert silent.counters.response_sizes == {}
+
+
+def test_the_question_of_a_reply_that_is_withheld_is_counted() -> None:
+    silent = block(".", handler=always(Withheld()))
+    silent.asked = Top(lambda: 0.0)
+    wire = question("a.example", iana.AAAA, opt=opt_record(do=True))
+    Server(silent).raw(wire)
+    counters = silent.counters
+    assert counters.requests == {("udp", 1, iana.AAAA): 1}
+    assert (counters.do_requests, counters.request_sizes["udp"].sum) == (1, len(wire))
+    assert sum(counters.durations.counts) == 1
+    assert silent.asked.read().sketches["names"].total == 1
+
+
+def test_without_the_prometheus_directive_nothing_of_it_is_counted() -> None:
+    silent = block(".", handler=always(Withheld()))
+    silent.counted = False
+    Server(silent).raw(question("a.example"))
+    assert silent.counters.requests == {}
 
 
 def test_names_that_are_answered_from_here_are_those_of_blocks_that_ask_nobody() -> None:
@@ -477,6 +498,14 @@ def test_names_that_are_answered_from_here_are_those_of_blocks_that_ask_nobody()
     asking.own_zones.append(name.from_text("cluster.local"))
     zones = Server(asking, own).dispatcher.own_zones()
     assert set(zones) == {name.from_text("own.test"), name.from_text("cluster.local")}
+
+
+def test_names_are_passed_on_to_upstreams_by_blocks_that_ask_some() -> None:
+    asking, own = block("."), block("own.test.")
+    asking.can_forward = True
+    for each in (asking, own):
+        each.passing.append((b"\4%b\0" % each.label[-4:].encode(), bool))
+    assert Server(asking, own).dispatcher.passing() == asking.passing
 
 
 def test_where_nobody_is_asked_all_names_are() -> None:

@@ -102,6 +102,28 @@ def test_unknown_names_fall_through_where_they_may() -> None:
     assert everywhere.end(WEB, iana.MX) == (Rcode.NOERROR, "kubernetes")
 
 
+def test_under_pressure_names_that_would_fall_through_are_not_its_own() -> None:
+    served = Served("kubernetes cluster.local in-addr.arpa {\nfallthrough in-addr.arpa\n}")
+    ((apex, stays),) = served.parts.block.passing
+    asked = (
+        name.reverse(bytes((10, 96, 0, 1))),
+        name.reverse(bytes((10, 9, 9, 9))),
+        apex,
+        b"\4" + apex,
+    )
+    assert [stays(key) for key in asked] == [True, False, True, False]
+
+
+def test_what_is_not_known_yet_is_answered_here_and_asks_nobody() -> None:
+    served = Served(filled=False)
+    assert all(stays(b"\x019" + apex) for apex, stays in served.parts.block.passing)
+
+
+def test_a_zone_without_fallthrough_passes_nothing_on() -> None:
+    served = Served("kubernetes cluster.local {\nfallthrough elsewhere.test\n}")
+    assert served.parts.block.passing == []
+
+
 def test_reverse_names_without_fallthrough_end_here() -> None:
     served = Served("kubernetes cluster.local 10.0.0.0/8")
     assert served.end("9.9.9.10.in-addr.arpa", iana.PTR) == (Rcode.NXDOMAIN, "kubernetes")
