@@ -4,7 +4,7 @@ python -m perf                    everything, in about half an hour
 python -m perf --quick            the commonest questions, in less than three minutes
 python -m perf compare OLD NEW    two records, by ratios to a peer; status 1 if kdns became worse
 python -m perf workers            whether two workers answer twice what one does
-python -m perf overload           kdns on part of a core, asked for more than it can answer
+python -m perf overload           kdns on part of a core, asked for too much; status 1 if not well
 python -m perf faults [NAME...]   answers while the API server misbehaves; status 1 if not well
 python -m perf sync               memory and CPU of a large cluster; status 1 if it takes too much
 python -m perf churn              answers while endpoints change; status 1 if late, wrong or slow
@@ -50,7 +50,9 @@ def main(argv: list[str] | None = None) -> int:
         if args.command == "compare":
             return compare.main(args.old, args.new, console)
         if args.command == "overload":
-            return _tidily(lambda: overload.main(_given(overload.Terms(), args), console))
+            return _tidily(
+                lambda: overload.main(_given(overload.Terms(), args), args.json, console)
+            )
         if args.command == "workers":
             with tempfile.TemporaryDirectory(prefix="kdns-workers-") as folder:
                 return scale.main(args, Path(folder), console)
@@ -216,6 +218,7 @@ def _add_overload(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=_positive, default=argparse.SUPPRESS, help="of each overload (60)"
     )
+    parser.add_argument("--json", type=Path, metavar="FILE", default=argparse.SUPPRESS)
 
 
 def _given(terms: T, args: argparse.Namespace) -> T:

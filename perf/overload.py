@@ -1,7 +1,8 @@
 """`python -m perf overload`: kdns on part of a core, in little memory, asked for more than it can.
 
     capacity   known names alone, as fast as they go; then half of them new outside names
-    overload   both kinds, half and half, at `factor` times a capacity, for `seconds`
+    overload   one of these at `factor` times its own capacity, for `seconds`; and half of each at
+               as many times that of known names alone
     recovery   from the last query of the overload until somebody who asks slowly is answered again
 
 All are of one server in one run, so what matters is their ratio. See perf.flood and perf.probe.
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,12 @@ from perf.workloads import (
 MIB: Final = 1 << 20
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _SLACK: Final = 120.0
+KNOWN: Final = "known names alone"
+HALF: Final = "half new outside names"
+LEAST: Final = 0.9
+"""Of a capacity, what is answered of known names when more is asked for."""
+LATEST: Final = 1.0
+"""Seconds after an overload in which all are answered again."""
 _AFTERWARDS: Final = 3.0
 """Seconds for which it is looked at how the server recovers."""
 _OUTSTANDING: Final = 64
@@ -66,9 +73,12 @@ class Terms:
 
 
 class Outcome(NamedTuple):
-    """One overload. `capacity` and `offered` are queries a second, of both kinds together."""
+    """One overload. `capacity` and `offered` are queries a second, of all kinds together."""
 
-    name: str
+    asked: str
+    """What was offered."""
+    limit: str
+    """What `capacity` is the capacity of."""
     capacity: float
     offered: float
     flood: FloodResult
@@ -84,60 +94,83 @@ class Outcome(NamedTuple):
         return self.flood.known.good / self.capacity
 
 
-def main(terms: Terms, console: Console) -> int:
-    """Measure, and show it: 0, or 1 where that is not possible here."""
+class Record(NamedTuple):
+    """All that a run found. Memory in KiB, `most` in MiB."""
+
+    terms: Terms
+    outcomes: list[Outcome]
+    killed: int
+    most: float
+
+    def missed(self) -> list[str]:
+        """What was asked of kdns and not kept, in words; see LEAST and LATEST."""
+        found = [f"{self.killed} killed for memory; expected none"] if self.killed else []
+        for each in self.outcomes:
+            under = f"{each.asked}, at {self.terms.factor:g} times the capacity of {each.limit}"
+            if each.ratio < LEAST:
+                found.append(f"{under}: {each.ratio:.2f} of it answered; expected {LEAST}")
+            if not each.recovered <= LATEST:
+                found.append(f"{under}: recovered in {each.recovered:.2f} s; expected {LATEST} s")
+            if each.flood.known.wrong:
+                found.append(f"{under}: {each.flood.known.wrong} wrong answers; expected none")
+        return found
+
+
+def main(terms: Terms, path: Path | None, console: Console) -> int:
+    """Measure, and show it: 0, or 1 where a bound is not kept or that is not possible here.
+
+    path: where the record goes, if anywhere.
+    """
     with tempfile.TemporaryDirectory(prefix="kdns-perf-") as folder, ExitStack() as stack:
         try:
             held = Held(terms, Path(folder), stack, console)
-            capacities = {
-                "known names alone": held.capacity(b""),
-                "half new outside names": held.capacity(held.outside),
-            }
-            outcomes = [held.overload(name, most) for name, most in capacities.items()]
+            capacities = {KNOWN: held.capacity(b""), HALF: held.capacity(held.outside)}
+            outcomes = [
+                held.overload(asked, limit, capacities[limit])
+                for asked, limit in ((KNOWN, KNOWN), (HALF, KNOWN), (HALF, HALF))
+            ]
+            made = Record(terms, outcomes, *held.end())
         except (NoShare, NotServing, LoadFailed, OSError, subprocess.CalledProcessError) as error:
             console.print(str(error), markup=False, style="red")
             return 1
-        console.print(table(terms, outcomes))
-        console.print(held.end())
-    return 0
+    console.print(table(terms, made.outcomes))
+    console.print(
+        f"still the process that was started; {made.killed} killed for memory; "
+        f"{made.most:.0f} MiB at most"
+    )
+    if path is not None:
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=1))
+    for missed in made.missed():
+        console.print(missed, markup=False, style="red")
+    return 1 if made.missed() else 0
+
+
+_MEASURES: Final[dict[str, Callable[[Outcome], str]]] = {
+    "capacity": lambda each: f"{each.capacity:,.0f}",
+    "offered": lambda each: f"{each.offered:,.0f}",
+    "known names: answered": lambda each: f"{each.flood.known.good:,.0f}",
+    "to the capacity": lambda each: f"{each.ratio:.2f}",
+    "99th percentile": lambda each: f"{each.flood.known.p99 / 1000:.0f} ms",
+    "wrong": lambda each: f"{each.flood.known.wrong}",
+    "outside names: answered": lambda each: f"{each.flood.outside.good:,.0f}",
+    "a quiet client: answered": lambda each: f"{each.quiet:.0%}",
+    "recovered in": lambda each: f"{each.recovered:.2f} s",
+    "memory grew by": lambda each: f"{each.grown / 1024:.1f} MiB",
+}
 
 
 def table(terms: Terms, outcomes: Sequence[Outcome]) -> Table:
     """What came of it."""
     made = Table(
-        title=f"{terms.factor:g} times the capacity for {terms.seconds:g} s, half of it new "
-        f"outside names, on {terms.share} % of a core and {terms.memory} MiB",
+        title=f"{terms.factor:g} times the capacity for {terms.seconds:g} s, "
+        f"on {terms.share} % of a core and {terms.memory} MiB",
         title_justify="left",
     )
-    made.add_column("capacity of")
-    for head in (
-        "q/s",
-        "offered",
-        "known: answered",
-        "to capacity",
-        "p99 ms",
-        "wrong",
-        "outside: answered",
-        "quiet client",
-        "recovered in",
-        "memory grew",
-    ):
-        made.add_column(head, justify="right")
+    made.add_column("a second, where not said otherwise")
     for each in outcomes:
-        known, outside = each.flood.known, each.flood.outside
-        made.add_row(
-            each.name,
-            f"{each.capacity:,.0f}",
-            f"{each.offered:,.0f}",
-            f"{known.good:,.0f}",
-            f"{each.ratio:.2f}",
-            f"{known.p99 / 1000:.0f}",
-            f"{known.wrong}",
-            f"{outside.good:,.0f}",
-            f"{each.quiet:.0%}",
-            f"{each.recovered:.2f} s",
-            f"{each.grown / 1024:.1f} MiB",
-        )
+        made.add_column(f"{each.asked}\nto capacity of\n{each.limit}", justify="right")
+    for measure, read in _MEASURES.items():
+        made.add_row(measure, *map(read, outcomes))
     return made
 
 
@@ -169,29 +202,29 @@ class Held:
         made = self._flood(outside, None, self._terms.capacity_seconds)
         return made.known.good + made.outside.good
 
-    def overload(self, name: str, capacity: float) -> Outcome:
+    def overload(self, asked: str, limit: str, capacity: float) -> Outcome:
         """Offer a multiple of a capacity, and see what comes of it."""
         terms = self._terms
-        self._console.print(f"offering {terms.factor:g} times {capacity:,.0f} a second: {name}")
+        self._console.print(f"offering {terms.factor:g} times {capacity:,.0f} a second: {asked}")
+        outside = self.outside if asked == HALF else b""
         rate = capacity * terms.factor
         sizes: list[int] = []
         with Prober(HOST, self._port, (self._ask_known, self._ask_outside)) as prober:
-            flood = self._flood(self.outside, rate, terms.seconds, sizes)
+            flood = self._flood(outside, rate, terms.seconds, sizes)
             time.sleep(max(0.0, flood.ended + _AFTERWARDS - time.monotonic()))
         recovered = recovery(prober.probes, flood.ended)
         grown = sizes[-1] - sizes[len(sizes) // 10] if sizes else 0
         sent = flood.known.sent + flood.outside.sent
         quiet = served(prober.probes, flood.ended, 2, 0)
-        return Outcome(name, capacity, sent / terms.seconds, flood, recovered, quiet, grown)
+        return Outcome(asked, limit, capacity, sent / terms.seconds, flood, recovered, quiet, grown)
 
-    def end(self) -> str:
-        """How the server came through all of it. Raises NotServing if it did not."""
+    def end(self) -> tuple[int, float]:
+        """How many were killed for memory, and MiB at the peak.
+
+        Raises NotServing where the server is not the process that was started.
+        """
         self._server.wait_ready(self._port, self._known[0], 1.0)
-        dead = killed(self._memory)
-        most = peak(self._memory) / MIB
-        return (
-            f"still the process that was started; {dead} killed for memory; {most:.0f} MiB at most"
-        )
+        return killed(self._memory), peak(self._memory) / MIB
 
     def _ask_known(self, number: int) -> bytes:
         return self._known[number % len(self._known)].wire

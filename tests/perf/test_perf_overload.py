@@ -13,7 +13,7 @@ from perf.__main__ import _tidily
 from perf.batch import Inbox
 from perf.flood import DIGITS, OutsideLane, run
 from perf.model import FloodResult, FloodSpec, KindResult, Query
-from perf.overload import Outcome, Terms, table
+from perf.overload import Outcome, Record, Terms, table
 from perf.probe import EVERY, SPAN, Probe, recovery, served
 from perf.ring import Ring
 from perf.share import NoShare, inside, killed, memory_bound, peak
@@ -94,8 +94,33 @@ def test_half_of_a_flood_is_new_outside_names(outside: bytes) -> None:
 def test_a_table_of_it() -> None:
     flood = FloodResult(KIND, KIND, 0, 1.0)
     console = Console(width=200, record=True)
-    console.print(table(Terms(), [Outcome("all", 50.0, 150.0, flood, 0.5, 0.99, 1024)]))
+    console.print(table(Terms(), [Outcome("all", "all", 50.0, 150.0, flood, 0.5, 0.99, 1024)]))
     assert "0.90" in console.export_text()
+
+
+def outcome(good: float = 90.0, wrong: int = 0, recovered: float = 0.5) -> Outcome:
+    known = KindResult(100, 90, wrong, good, 1000.0, 2000.0)
+    return Outcome(
+        "all", "all", 100.0, 300.0, FloodResult(known, KIND, 0, 1.0), recovered, 0.99, 1024
+    )
+
+
+def test_nine_tenths_of_the_capacity_within_a_second_are_well() -> None:
+    assert not Record(Terms(), [outcome()], 0, 70.0).missed()
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (Record(Terms(), [outcome(good=89.0)], 0, 70.0), "0.89 of it answered"),
+        (Record(Terms(), [outcome(wrong=2)], 0, 70.0), "2 wrong answers"),
+        (Record(Terms(), [outcome(recovered=math.inf)], 0, 70.0), "recovered in inf s"),
+        (Record(Terms(), [outcome()], 1, 70.0), "1 killed"),
+    ],
+)
+def test_what_was_not_kept_is_said(record: Record, said: str) -> None:
+    (missed,) = record.missed()
+    assert said in missed
 
 
 def test_memory_is_bound_in_the_group_that_bounds_the_core_where_both_are_in_one(
