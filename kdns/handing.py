@@ -4,6 +4,7 @@ What is handed is the socket itself, not another one on the same port: what wait
 there for whoever reads first, and connections that nobody has accepted yet are not refused.
 """
 
+import os
 import socket
 
 import msgspec
@@ -60,7 +61,16 @@ def take_all(source: socket.socket, count: int) -> Sockets:
 
 def _take(source: socket.socket, taken: Sockets) -> None:
     note, fds, flags, _ = socket.recv_fds(source, _MAX_NOTE, _MAX_FDS)
-    held = [socket.socket(fileno=fd) for fd in fds]
+    held: list[socket.socket] = []
+    try:
+        for fd in fds:
+            held.append(socket.socket(fileno=fd))  # noqa: PERF401 - closed below if one is none
+    except OSError:
+        for sock in held:
+            sock.close()
+        for fd in fds[len(held) :]:
+            os.close(fd)
+        raise
     try:
         notes = _decoder.decode(note)
     except msgspec.MsgspecError as error:

@@ -133,6 +133,8 @@ class _Start:
         """Close all: who was there before goes on."""
         for sockets in self.sockets:
             sockets.close()
+        for one in self.given:
+            one.sock.close()
         if self.taken is not None:
             self.taken.close()
 
@@ -142,21 +144,21 @@ def _begin(plan: Plan, processes: int, options: argparse.Namespace) -> _Start:
     manager = Manager(os.environ, os.getpid())
     given = given_sockets(os.environ, os.getpid())
     taken = take(Path(options.takeover)) if options.takeover else None
+    start = _Start(options, plan, [], taken, given, manager)
     places = plan.listeners()
-    held, rest = sort_out(given, places)
-    sockets = spread(taken.processes if taken is not None else [held], processes)
-    for one in sockets:
-        one.close([place for place in one.places() if place not in places])
-    missing = [place for place in places if place not in sockets[0]]
     try:
-        opened = open_sockets(missing, processes, ours=sockets)
+        held, start.given = sort_out(given, places)
+        start.sockets = spread(taken.processes if taken is not None else [held], processes)
+        for one in start.sockets:
+            one.close([place for place in one.places() if place not in places])
+        missing = [place for place in places if place not in start.sockets[0]]
+        opened = open_sockets(missing, processes, ours=start.sockets)
     except BaseException:
-        if taken is not None:
-            taken.close()
+        start.fail()
         raise
-    for one, new in zip(sockets, opened, strict=True):
+    for one, new in zip(start.sockets, opened, strict=True):
         one.adopt(new)
-    return _Start(options, plan, sockets, taken, rest, manager)
+    return start
 
 
 def _warn(plan: Plan) -> None:

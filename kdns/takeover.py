@@ -94,30 +94,40 @@ def take(path: Path) -> Taken | None:
     try:
         line.send(_HELLO)
         offer = _offer.decode(line.recv(_MAX))
-        taken += [take_all(line, count) for count in offer.processes]
-        http = take_all(line, offer.http)
-    except (OSError, msgspec.MsgspecError) as error:
+        # One by one: what has come is to be closed, whatever becomes of the rest.
+        for count in (*offer.processes, offer.http):
+            taken.append(take_all(line, count))  # noqa: PERF401 - see above
+    except BaseException as error:
         line.close()
         for sockets in taken:
             sockets.close()
+        if not isinstance(error, OSError | msgspec.MsgspecError):
+            raise
         raise TakeoverError(
             f"{path}: the server there did not hand its sockets over: {error}"
         ) from error
-    return Taken(line, taken, http)
+    return Taken(line, taken[:-1], taken[-1])
 
 
 def spread(given: list[Sockets], processes: int) -> list[Sockets]:
     """The same sockets for another number of processes, so that each is read by somebody.
 
-    Fewer processes read several sockets each; of more, some read the same.
+    Fewer processes read several sockets each; of more, some read the same. Raises TakeoverError
+    where there are no files for those; then all are closed.
     """
     made = [Sockets() for _ in range(processes)]
-    for number in range(max(len(given), processes)):
-        mine, theirs = made[number % processes], given[number % len(given)]
-        for place in theirs.places():
-            held = mine.at(place) if place in mine else []
-            again = number >= len(given)
-            mine.put(place, held + [s.dup() if again else s for s in theirs.at(place)])
+    try:
+        for number in range(max(len(given), processes)):
+            mine, theirs = made[number % processes], given[number % len(given)]
+            for place in theirs.places():
+                if place not in mine:
+                    mine.put(place, [])
+                for sock in theirs.at(place):
+                    mine.at(place).append(sock.dup() if number >= len(given) else sock)
+    except OSError as error:
+        for sockets in (*made, *given):
+            sockets.close()
+        raise TakeoverError(f"sockets for {processes} processes: {error.strerror}") from error
     return made
 
 

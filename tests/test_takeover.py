@@ -1,13 +1,17 @@
 """Handing all sockets to who takes one's place, and refusing who does not."""
 
 import asyncio
+import os
+import resource
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from kdns.handing import hand_all
 from kdns.sockets import Sockets, open_sockets
 from kdns.takeover import Giver, Taken, TakeoverError, spread, take
 
@@ -121,6 +125,53 @@ async def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         Giver(tmp_path / "none" / "control", [], Sockets).open()
 
 
+# Half of a handing over.
+
+
+def files_of_ours() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def half_handed(
+    path: Path, send: Callable[[socket.socket], object]
+) -> pytest.ExceptionInfo[TakeoverError]:
+    """What comes of a server that offers two processes' sockets, and sends what it likes."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(str(path))
+        listening.listen(1)
+        taking = asyncio.create_task(asyncio.to_thread(take, path))
+        line, _ = await asyncio.to_thread(listening.accept)
+        with line:
+            line.recv(100)
+            line.send(msgspec.msgpack.encode({"processes": [1, 1], "http": 0}))
+            send(line)
+        with pytest.raises(TakeoverError) as caught:
+            await taking
+    return caught
+
+
+def hand_one(line: socket.socket) -> None:
+    (sockets,) = open_sockets([PLACE])
+    hand_all(line, sockets)
+    sockets.close()
+
+
+def hand_no_socket(line: socket.socket) -> None:
+    with open(os.devnull) as file, socket.socket() as sock:
+        fds = [file.fileno(), sock.fileno()]
+        socket.send_fds(line, [msgspec.msgpack.encode([(PLACE, 2)])], fds)
+
+
+@pytest.mark.parametrize("send", [hand_one, hand_no_socket])
+async def test_what_came_of_half_a_handing_over_is_closed(
+    tmp_path: Path, send: Callable[[socket.socket], object]
+) -> None:
+    before = files_of_ours()
+    # While the error lives, so does all that its frames hold.
+    caught = await half_handed(tmp_path / "control", send)
+    assert (files_of_ours(), "did not hand its sockets over" in str(caught.value)) == (before, True)
+
+
 # Another number of processes.
 
 
@@ -138,9 +189,20 @@ def test_every_socket_is_read_by_somebody_and_everybody_reads(given: int, wanted
 
 def inode(sock: socket.socket) -> int:
     """What is the same for the same socket under another descriptor."""
-    import os
-
     return os.fstat(sock.fileno()).st_ino
+
+
+def test_no_files_for_more_processes_are_an_error_and_all_is_closed() -> None:
+    handed = open_sockets([PLACE])
+    held = handed[0].at(PLACE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+    try:
+        with pytest.raises(TakeoverError, match="sockets for 3 processes: Too many open files"):
+            spread(handed, 3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert {sock.fileno() for sock in held} == {-1}
 
 
 def test_what_was_not_taken_over_is_opened() -> None:
