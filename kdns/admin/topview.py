@@ -1,11 +1,13 @@
 """`kdns top`: who asks what, as tables on a terminal, from a server's /top."""
 
 import json
-import sys
+import ssl
 import time
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException, InvalidURL
 from typing import Any
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from rich.console import Console, Group
@@ -18,6 +20,7 @@ from kdns.admin.top import TITLES
 EVERY = 2.0
 PATIENCE = 10.0
 MAX_ANSWER = 4 << 20
+_ADVICE = "expected the address of the directive `top`"
 
 
 class TopError(Exception):
@@ -42,12 +45,34 @@ def fetch(url: str) -> dict[str, Any]:
         raise TopError(f"{url}: expected http:// or https://")
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE) as reply:  # noqa: S310 - see above
-            told = json.loads(reply.read(MAX_ANSWER))
-    except (OSError, ValueError) as error:
-        raise TopError(f"{url}: {error}") from error
+            text = reply.read(MAX_ANSWER)
+    except HTTPError as error:
+        with error:
+            raise TopError(f"{url}: {error.code} {error.reason}; {_ADVICE}") from error
+    except OSError as error:
+        raise TopError(f"{url}: {_reason(error)}; {_ADVICE}") from error
+    except InvalidURL as error:
+        raise TopError(f"{url}: expected a URL: {error}") from error
+    except HTTPException as error:
+        raise TopError(f"{url}: what listens there does not speak HTTP; {_ADVICE}") from error
+    try:
+        told = json.loads(text)
+    except ValueError:
+        told = None
     if not isinstance(told, dict) or not told.keys() >= {"seconds", "namespaces", *TITLES}:
         raise TopError(f"{url}: expected what the directive `top` serves")
     return told
+
+
+def _reason(error: OSError) -> str:
+    """What the system says, without the names of what told us."""
+    cause = error.reason if isinstance(error, URLError) else error
+    if isinstance(cause, TimeoutError):
+        return f"no answer in {PATIENCE:g} s"
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {cause.verify_message}"
+    text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+    return text[:1].lower() + text[1:]
 
 
 def tables(told: dict[str, Any], before: dict[str, Any] | None, seconds: float) -> Group:
@@ -86,7 +111,7 @@ def show(
     console: Console | None = None,
     sleep: Callable[[float], object] = time.sleep,
 ) -> int:
-    """Show it, again and again on a terminal until Ctrl-C; the exit status."""
+    """Show it, again and again on a terminal until Ctrl-C; the exit status. Raises TopError."""
     console = console or Console()
     try:
         told = fetch(url)
@@ -102,6 +127,3 @@ def show(
                 before, asked = told, now
     except KeyboardInterrupt:
         return 0
-    except TopError as error:
-        print(f"kdns: {error}", file=sys.stderr)
-        return 1

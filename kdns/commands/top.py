@@ -22,7 +22,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show it; the exit status."""
+    """Show it; the exit status. Raises TopError."""
     url = topview.address(options.url, options.number)
     return topview.show(url, once=options.once)
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -25,9 +26,10 @@ TOLD: dict[str, Any] = {
 
 class Answers(BaseHTTPRequestHandler):
     body = json.dumps(TOLD).encode()
+    status = 200
 
     def do_GET(self) -> None:
-        self.send_response(200)
+        self.send_response(self.status)
         self.end_headers()
         self.wfile.write(self.body)
 
@@ -119,15 +121,39 @@ def test_on_a_terminal_it_goes_on_until_ctrl_c(url: str) -> None:
 @pytest.mark.parametrize(
     ("place", "reason"),
     [
-        ("127.0.0.1:1", "Connection refused"),
-        ("ftp://a/top", "expected http:// or https://"),
+        ("127.0.0.1:1", "http://127.0.0.1:1/top?n=10: connection refused; "),
+        ("ftp://a/top", "ftp://a/top?n=10: expected http:// or https://"),
+        ("http://a b/top", "http://a b/top?n=10: expected a URL: "),
     ],
 )
 def test_what_cannot_be_asked_is_a_line(
     place: str, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert topview.show(topview.address(place, 5), once=True) == 1
-    assert reason in capsys.readouterr().err
+    assert main(["top", "--once", place]) == 2
+    assert capsys.readouterr().err.startswith(f"kdns: {reason}")
+
+
+def test_a_page_that_is_not_there_is_a_line_with_its_status(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Answers, "status", 404)
+    assert main(["top", "--once", url]) == 2
+    assert "/top?n=10: 404 Not Found; " in capsys.readouterr().err
+
+
+def test_what_does_not_speak_http_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def answer() -> None:
+        client, _ = listening.accept()
+        with client:
+            client.recv(1000)
+            client.sendall(b"no HTTP\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert main(["top", "--once", f"127.0.0.1:{listening.getsockname()[1]}"]) == 2
+        thread.join()
+    assert "does not speak HTTP" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"names": {}}'])
@@ -135,8 +161,9 @@ def test_who_says_something_else_is_told_of(
     url: str, body: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Answers, "body", body)
-    assert topview.show(topview.address(url, 5), once=True) == 1
-    assert capsys.readouterr().err.startswith("kdns: http://127.0.0.1:")
+    assert main(["top", "--once", url]) == 2
+    told = capsys.readouterr().err
+    assert told == f"kdns: {url}/top?n=10: expected what the directive `top` serves\n"
 
 
 def test_what_is_no_url_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
