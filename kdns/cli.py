@@ -13,8 +13,9 @@ import kdns
 from kdns.admin.topview import TopError
 from kdns.commands import check, compare, explain, top
 from kdns.commands.asking import AskingError
+from kdns.commands.clusters import DEFAULT_CIDRS
 from kdns.commands.explain import ExplainError
-from kdns.commands.options import octets, port
+from kdns.commands.options import folder, octets, port, service_cidrs
 from kdns.corefile.errors import CorefileError
 from kdns.kube.client import WATCH_SILENCE_SECONDS
 from kdns.kube.reading import ReadingError
@@ -82,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         help="serve the objects in these files and folders, and no API server's",
     )  # fmt: skip
     server.add_argument(
-        "--service-cidr", metavar="CIDR[,CIDR]", default="10.96.0.0/16,fd00:10:96::/112",
+        "--service-cidr", metavar="CIDR[,CIDR]", type=service_cidrs, default=DEFAULT_CIDRS,
         help="where cluster IPs come from for services of manifests that have none (%(default)s)",
     )  # fmt: skip
     server.add_argument(
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument(
         "--state-dir",
         metavar="DIR",
+        type=folder,
         default="",
         help="remember the cluster there, and start from it when the API server is away",
     )

@@ -176,7 +176,7 @@ def _sources(
 ) -> Sources:
     return Sources(
         manifests=tuple(options.manifests),
-        service_cidrs=tuple(options.service_cidr.split(",")) if options.service_cidr else (),
+        service_cidrs=options.service_cidr,
         kubeconfig_file=options.kubeconfig,
         rng=SystemRandom(),
         relay=relay,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kdns.cluster.objects import Object, Resource
+from kdns.commands.options import service_cidrs
 from kdns.kube import manifests
 from kdns.kube.credentials import Connection, in_cluster
 from kdns.kube.kubeconfig import kubeconfig
@@ -43,6 +44,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--service-cidr",
         metavar="CIDR[,CIDR]",
+        type=service_cidrs,
         default=DEFAULT_CIDRS,
         help="where cluster IPs of manifests that state none come from (%(default)s)",
     )
@@ -65,8 +67,7 @@ async def connect(
 async def read_cluster(options: argparse.Namespace, resources: list[Resource]) -> Found:
     """The objects. Raises ManifestError, CredentialsError, ReadingError."""
     if options.manifests:
-        cidrs = options.service_cidr.split(",") if options.service_cidr else ()
-        read = manifests.load(options.manifests, service_cidrs=cidrs)
+        read = manifests.load(options.manifests, service_cidrs=options.service_cidr)
         objects = [obj for resource, obj in read if resource in resources]
         return Found(objects, [], ", ".join(options.manifests))
     connection = await connect(options)

@@ -1,6 +1,11 @@
-"""Readers of option values that several commands have; each raises ArgumentTypeError."""
+"""Readers of option values; each raises ArgumentTypeError."""
 
 import argparse
+import os
+import stat
+from pathlib import Path
+
+from kdns.cluster.assign import CIDRError, parse_service_cidrs
 
 MOST = 10_000_000
 
@@ -42,3 +47,33 @@ def octets(text: str) -> int:
     if not digits.isdecimal() or unit not in _UNITS or int(digits) * _UNITS[unit] < LEAST_MEMORY:
         raise argparse.ArgumentTypeError(f"expected 32Mi or more, as in 160Mi, got {text!r}")
     return int(digits) * _UNITS[unit]
+
+
+def service_cidrs(text: str) -> tuple[str, ...]:
+    """Ranges, at most one of each family, parted by commas; none of an empty text."""
+    try:
+        parse_service_cidrs(text)
+    except CIDRError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return tuple(text.split(",")) if text else ()
+
+
+def folder(text: str) -> str:
+    """A folder, or where one can be made; an empty text is none.
+
+    What may change, such as who may write there, is not looked at.
+    """
+    path = Path(text)
+    for nearest in (path, *path.parents):
+        try:
+            mode = os.stat(nearest).st_mode
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            continue
+        except (OSError, ValueError) as error:
+            # A part that is too long, or an octet that no path has.
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a folder: {reason}") from error
+        if not stat.S_ISDIR(mode):
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a folder, but {nearest} is none")
+        break
+    return text
