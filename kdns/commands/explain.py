@@ -18,6 +18,7 @@ from kdns.commands.clusters import Found, add_source, read_cluster
 from kdns.explain.explanation import Ending, Explainer, Explanation, Tried, address_of
 from kdns.explain.search import NDOTS, candidates, search_list
 from kdns.plan import Plan, make_plan, read_corefile
+from kdns.plugins.kubernetes import Kubernetes
 from kdns.wire import iana, name
 from kdns.wire.errors import BadName
 
@@ -30,6 +31,12 @@ COREFILE = """.:53 {
 }
 """
 """What kubeadm's says of names, for when no Corefile is named."""
+NAMESPACE = "default"
+"""Of the pod that asks where nobody says which; kubectl's too."""
+_AS_WHOM = (
+    f"as a pod of the namespace {NAMESPACE} asks; --from NAMESPACE[/POD] for another, and a dot at "
+    "the end for this name alone"
+)
 OPEN = 3
 _COLOURS = {Ending.ANSWER: "green", Ending.UPSTREAM: "yellow"}
 
@@ -45,11 +52,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     parser.add_argument("type", metavar="TYPE", nargs="?", default="", help="(A; PTR, SRV by name)")
     parser.add_argument(
         "--from", dest="place", metavar="NAMESPACE[/POD]", default="",
-        help="who asks; or a search list, with commas",
+        help="who asks (a pod of the namespace default); or a search list, with commas",
     )  # fmt: skip
     parser.add_argument("--ndots", type=values.count, default=NDOTS, metavar="N", help="(5)")
     parser.add_argument("-conf", "--conf", metavar="FILE", help="the Corefile (kubeadm's)")
-    parser.add_argument("--zone", default="cluster.local", help="of search lists (%(default)s)")
+    parser.add_argument("--zone", default="", help="of search lists (the Corefile's)")
     parser.add_argument("--lenient", action="store_true", help="leave unknown directives out")
     parser.add_argument("--json", action="store_true", help="for a machine")
     add_source(parser)
@@ -71,16 +78,20 @@ def run(options: argparse.Namespace) -> int:
     cluster = asyncio.run(read_cluster(options, list(Resource)))
     for reason in cluster.left_out:
         print(f"kdns: left out: {reason}", file=sys.stderr)
-    search = _search(options.place, options.zone, cluster)
+    zone = options.zone.strip(".") or _zone(plan)
+    search = _search(options.place, zone, cluster)
     explainer = Explainer(plan, cluster.objects)
     explanation = explainer.explain(candidates(text, search, options.ndots), rtype)
     if options.json:
         sys.stdout.write(
-            msgspec.json.format(msgspec.json.encode(_json(explanation)), indent=2).decode()
+            msgspec.json.format(msgspec.json.encode(_json(explanation, search)), indent=2).decode()
         )
         sys.stdout.write("\n")
     else:
-        _show(Console(), explanation, search)
+        console = Console()
+        _show(console, explanation, f"{text}." if f".{text}".endswith(f".{zone}") else "")
+        if not options.place and not text.endswith("."):
+            console.print(_AS_WHOM, style="dim", markup=False)
     endings = {tried.ending for tried in explanation.tried}
     if Ending.ANSWER in endings:
         return 0
@@ -110,8 +121,9 @@ def _search(place: str, zone: str, cluster: Found) -> tuple[str, ...]:
     if "," in place or "." in place:
         return tuple(part.strip() for part in place.split(",") if part.strip())
     namespace, _, pod = place.partition("/")
-    if not namespace:
-        return ()
+    if not place:
+        # What nobody says of a pod is so of every pod: it has some search list.
+        return search_list(NAMESPACE, zone)
     spaces = {o.metadata.name for o in cluster.objects if isinstance(o, objects.Namespace)}
     if namespace not in spaces:
         raise ExplainError(f"--from {place}: there is no namespace {namespace!r}")
@@ -122,12 +134,20 @@ def _search(place: str, zone: str, cluster: Found) -> tuple[str, ...]:
     }
     if pod and (namespace, pod) not in pods:
         raise ExplainError(f"--from {place}: the namespace has no pod {pod!r}")
-    return search_list(namespace, zone.strip("."))
+    return search_list(namespace, zone)
 
 
-def _json(explanation: Explanation) -> object:
+def _zone(plan: Plan) -> str:
+    """The zone that pods search: the first that a kubernetes directive has for names."""
+    found = (known.settings for block in plan.blocks for known in block.directives)
+    zones = [one.primary for one in found if isinstance(one, Kubernetes)]
+    return zones[0].rstrip(".") if zones else "cluster.local"
+
+
+def _json(explanation: Explanation, search: tuple[str, ...]) -> object:
     return {
         "type": explanation.type,
+        "search": search,
         "answered": explanation.answer is not None,
         "tried": [
             {
@@ -149,7 +169,8 @@ def _json(explanation: Explanation) -> object:
     }
 
 
-def _show(console: Console, explanation: Explanation, search: tuple[str, ...]) -> None:
+def _show(console: Console, explanation: Explanation, whole: str) -> None:
+    """whole: the name as it was given, where it is one of the cluster's: the one that is meant."""
     table = Table(title=f"{explanation.type}, in the order of the resolver", title_justify="left")
     for header in ("asked for", "because", "by", "ends"):
         table.add_column(header, overflow="fold")
@@ -165,10 +186,9 @@ def _show(console: Console, explanation: Explanation, search: tuple[str, ...]) -
         )
     console.print(table)
     answer = explanation.answer
-    for one in [answer] if answer else explanation.tried:
+    meant = [one for one in explanation.tried if one.name == whole] or explanation.tried
+    for one in [answer] if answer else meant:
         _show_one(console, one)
-    if not search and not answer:
-        console.print("[dim]--from NAMESPACE tries the search list of a pod of that namespace[/]")
 
 
 def _show_one(console: Console, tried: Tried) -> None:

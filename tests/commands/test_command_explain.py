@@ -21,7 +21,38 @@ def test_a_name_that_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_name_that_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     assert explain("crt.shop.svc.cluster.local") == 1
-    assert "did you mean cart.shop?" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "did you mean cart.shop?" in told
+    # What is wrong with the name, and not with what a search list makes of it.
+    assert "no service 'local'" not in told
+
+
+def test_without_from_it_is_asked_as_by_a_pod_of_the_default_namespace(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert explain("cart.shop") == 0
+    told = capsys.readouterr().out
+    assert "cart.shop.default" in told
+    assert "as a pod of the namespace default asks" in told
+
+
+@pytest.mark.parametrize("name", ["cart.shop.svc.cluster.local.", "10.96.0.10"])
+def test_a_name_that_is_whole_is_asked_alone(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain(name) == 0
+    assert "default" not in capsys.readouterr().out
+
+
+def test_search_lists_end_in_the_zone_of_the_corefile(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corefile = tmp_path / "Corefile"
+    corefile.write_text(". {\n kubernetes in-addr.arpa corp.test\n}\n")
+    assert explain("cart.shop", "-conf", str(corefile), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["search"] == [
+        "default.svc.corp.test",
+        "svc.corp.test",
+        "corp.test",
+    ]
 
 
 def test_a_name_that_an_upstream_is_asked_for() -> None:
