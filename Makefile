@@ -54,7 +54,7 @@ image-check: $(VENV)/dev ## as root: every line of the Dockerfile in a fresh Deb
 	$(BIN)/python -m tests.image.stand_in --work /var/tmp/kdns-image
 
 perf: $(VENV)/dev ## measure everything beside the peers, in half an hour: perf.json, perf.html
-	$(BIN)/python -m perf --json perf.json --html perf.html
+	$(BIN)/python -m perf $(if $(COREDNS),--coredns $(COREDNS)) --json perf.json --html perf.html
 
 perf-quick: $(VENV)/dev ## the commonest questions over UDP, in less than three minutes
 	$(BIN)/python -m perf --quick --json perf.json --html perf.html
