@@ -13,7 +13,7 @@ the answers that are pending, and is taken apart.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -28,6 +28,7 @@ from kdns.plan import Plan, PlannedBlock
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Handler, Outcome, Request, refuse
 from kdns.plugins.dispatch import Dispatcher
+from kdns.plugins.hot import Lease
 from kdns.plugins.interfaces import host_addresses
 from kdns.plugins.parts import (
     STOPPING,
@@ -292,6 +293,10 @@ class BlockParts:
             told = list(changed)
             for hot in answers:
                 hot.forget(told)
+
+    def renew(self, leases: Sequence[Lease]) -> None:
+        for endpoint in self.generation.endpoints.values():
+            endpoint.dispatcher.hot.renew(leases)
 
     def resolve(self, request: Request) -> Outcome:
         return self.dispatcher.resolve(request)

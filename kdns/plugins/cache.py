@@ -4,13 +4,10 @@ Only what was forwarded is kept: the cluster's own names are live. Each record k
 came with, less its age; an entry lasts as long as its shortest. A denial lasts as long as its SOA
 says (RFC 2308, section 5), and one without a SOA is not kept.
 
-    asked --fresh--> aged copy, hot for the rest of this second
+    asked --fresh--> aged copy, hot for as long as it is fresh and asked for: see leases
       | |
       | +--stale, allowed--> handed out at once or for want of better (RFC 8767), asked again
       +--unknown--> the next directive; what comes back is kept
-
-Hot answers show the age of the second in which they were made. A word that they all rest on is
-forgotten when the second ends, so one timer ends them all.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,6 +18,7 @@ from kdns.plugins.cache_options import Options
 from kdns.plugins.cache_store import Kept, Key, Store
 from kdns.plugins.chain import Handler, Outcome, Request, extended_error
 from kdns.plugins.configured import Configured
+from kdns.plugins.leases import Leases
 from kdns.plugins.parts import Parts
 from kdns.plugins.pending import Pending, after
 from kdns.telemetry.meters import Labels
@@ -33,7 +31,6 @@ from kdns.wire.reply import Reply
 NAME = "cache"
 DENIED = "cache/denial"
 """Who answered, for the counters: behind the slash, which kind of entry."""
-SECOND = 1.0
 EDE_STALE = 3
 EDE_STALE_NXDOMAIN = 19
 _FAILURES = (Rcode.SERVFAIL, Rcode.NOTIMP)
@@ -81,9 +78,7 @@ class CacheHandler:
             kind: tuple(name.from_text(zone) for zone in settings.disabled)
             for kind, settings in (("success", options.success), ("denial", options.denial))
         }
-        self._word = object()
-        self._until = 0.0
-        """Until when answers may rest on the word; it is only known to be so while one does."""
+        self.leases = Leases(parts, self.stores, self._used, still=options.keepttl)
 
     def shrink(self, part: float) -> None:
         """Keep a part of what may be kept, from now on."""
@@ -136,37 +131,36 @@ class CacheHandler:
         options = self.options
         due = kept.expires
         if options.prefetch:
-            if now - kept.first > options.prefetch_within:
-                kept.hits = 0
-            kept.hits += 1
-            kept.first = now
+            self._heard(kept, 1, now)
             due -= kept.lasts * options.prefetch_part / 100
             if now >= due and kept.hits >= options.prefetch:
                 self.prefetches += not kept.refreshing
                 self._refresh(request, kept)
         age = 0 if options.keepttl else int(now - kept.stored)
         reply = kept.passed.aged(age) if age else kept.passed.copy()
-        if kept.passed.rcode not in _FAILURES:
-            reply.depends = self._rests(now, due)
+        if kept.passed.rcode not in _FAILURES and not self._parts.block.watches_queries:
+            lease = self.leases.take(kept, age, due)
+            reply.depends = None if lease is None else (lease,)
         return self._ours(reply, kept)
+
+    def _heard(self, kept: Kept, times: int, now: float) -> None:
+        """It was asked for, which may be a reason to fetch it again."""
+        if now - kept.first > self.options.prefetch_within:
+            kept.hits = 0
+        kept.hits += times
+        kept.first = now
+
+    def _used(self, kept: Kept, times: int, now: float) -> None:
+        """It was handed out hot, within the last second."""
+        self.stores[kept.kind].get(kept.key)
+        if self.options.prefetch:
+            self._heard(kept, times, now)
 
     def _ours(self, reply: Passed, kept: Kept) -> Reply:
         # RFC 1035, section 4.1.1: AA is for who has authority; who has it from a cache has not.
         reply.aa = False
         reply.by = NAME if kept.kind == "success" else DENIED
         return reply
-
-    def _rests(self, now: float, due: float) -> tuple[object, ...] | None:
-        """What an answer that holds until `due` rests on; None where that is too soon."""
-        if now >= self._until:
-            self._until = now + SECOND
-            self._parts.call_later(SECOND, self._end_second)
-        return (self._word,) if due >= self._until else None
-
-    def _end_second(self) -> None:
-        self._parts.forget((self._word,))
-        self._word = object()
-        self._until = 0.0
 
     def _stale(self, kept: Kept) -> Reply:
         """RFC 8767, sections 4 and 6; RFC 8914, sections 4.4 and 4.20."""

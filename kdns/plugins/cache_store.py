@@ -68,6 +68,10 @@ class Store:
             self._held.move_to_end(key)
         return kept
 
+    def holds(self, kept: Kept) -> bool:
+        """Whether it is still what is kept under its key."""
+        return self._held.get(kept.key) is kept
+
     def put(self, kept: Kept) -> None:
         """Keep an entry in the place of the one before."""
         key = kept.key

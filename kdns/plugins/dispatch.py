@@ -15,7 +15,7 @@ from struct import Struct
 from kdns.plugins import forwarding
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Outcome, Request, Withheld
-from kdns.plugins.hot import HotAnswers, Prepared, Span, Table, orders
+from kdns.plugins.hot import Counting, HotAnswers, Lease, Prepared, Span, Table, orders
 from kdns.plugins.peer import Peer, packed
 from kdns.plugins.pending import Pending
 from kdns.telemetry.histogram import SECONDS
@@ -250,9 +250,12 @@ class Dispatcher:
                 return
             bodies = orders(body, *span)
             turning = span if len(bodies) < span[2] else None
-        prepared = Prepared(
+        depends = reply.depends
+        # What rests on more than a lease is made of more than one answer, and not all of it ages.
+        counts = len(depends) == 1 and isinstance(depends[0], Lease)
+        prepared = (Counting if counts else Prepared)(
             bodies,
-            reply.depends,
+            depends,
             block,
             query.qtype,
             reply.rcode,

@@ -10,16 +10,19 @@ A `Table` belongs to one listener, so that what is counted (transport, address f
 same for all uses of an entry: a hit costs one look-up and one `+= 1`, and metrics are exact all the
 same. A `Prepared` belongs to all listeners of a port.
 
-An answer names what it depends on, and `forget` drops it the moment that changes. Everything is
-bounded, by number and by octets; what was not used since the last sweep goes first.
+An answer names what it depends on, and `forget` drops it the moment that changes. One whose TTLs
+count down rests on a `Lease`, and `renew` makes it older where it stands. Everything is bounded, by
+number and by octets; what was not used since the last sweep goes first.
 """
 
 from collections.abc import Callable, Iterable
 from itertools import islice
+from struct import Struct
 
 from kdns.plugins.block import Block, Counters
 from kdns.plugins.peer import Proto
 from kdns.telemetry.histogram import SECONDS, Histogram
+from kdns.wire.message import ttl_places
 
 MAX_ENTRIES = 32_768
 """Entries of one table, beside room for the cluster's own names: see `widen`."""
@@ -46,6 +49,20 @@ Dependency = object
 """What an answer rests on: whatever directives name alike in replies and in `forget`."""
 Span = tuple[int, int, int]
 """Where the rotated records of a body begin and end, and how many they are, all of one size."""
+
+
+class Lease:
+    """What one answer rests on, and no other, whose TTLs count down. See HotAnswers.renew.
+
+    seconds: how much older the answer becomes at the next `renew`.
+    uses: how often it was handed out before that, since the one before; -1 where nobody has it.
+    """
+
+    __slots__ = ("seconds", "uses")
+
+    def __init__(self) -> None:
+        self.seconds = 0
+        self.uses = -1
 
 
 def no_pin(body: bytes) -> tuple[int, object]:
@@ -117,6 +134,64 @@ class Prepared:
         start, end, count = self.turning
         return _turned(self.bodies[0], start, end, start + used % count * ((end - start) // count))
 
+    def stand(self, entry: "Entry") -> None:
+        """An entry of a table has it from now on."""
+        self.places += (entry,)
+
+
+class Counting(Prepared):
+    """One whose TTLs count down, all of them alike."""
+
+    __slots__ = ("_counted", "_ttls")
+
+    def __init__(
+        self,
+        bodies: tuple[bytes, ...],
+        depends: tuple[Dependency, ...],
+        block: Block,
+        qtype: int,
+        rcode: int,
+        by: str,
+        *,
+        do: bool = False,
+        turning: Span | None = None,
+    ) -> None:
+        super().__init__(bodies, depends, block, qtype, rcode, by, do=do, turning=turning)
+        self._counted = self.used
+        self._ttls: tuple[int, ...] | None = None
+
+    def stand(self, entry: "Entry") -> None:
+        """See Prepared."""
+        super().stand(entry)
+        # It begins with the number of those who had it before.
+        self._counted += entry.hits
+
+    def renew(self, seconds: int) -> int:
+        """Make it older; how often it was handed out since the last time."""
+        if seconds:
+            if self._ttls is None:
+                # A body lacks the ID. The TTLs of records that turn stand in the same places.
+                self._ttls = tuple([at - 2 for at in ttl_places(b"\0\0" + self.bodies[0])])
+            ttls = self._ttls
+            self.bodies = tuple([_older(body, ttls, seconds) for body in self.bodies])
+            for entry in self.places:
+                entry.table.renew(entry)
+        counted = self._counted
+        self._counted = self.used + sum([entry.hits for entry in self.places])
+        # Tables drop entries, with what those had counted.
+        return max(0, self._counted - counted)
+
+
+_TTL = Struct("!I")
+
+
+def _older(body: bytes, ttls: tuple[int, ...], seconds: int) -> bytes:
+    older = bytearray(body)
+    for place in ttls:
+        (ttl,) = _TTL.unpack_from(older, place)
+        _TTL.pack_into(older, place, ttl - seconds if ttl > seconds else 0)
+    return bytes(older)
+
 
 class Entry:
     """A Prepared as one listener sends it. `hits` only grows; `counted` are in the metrics.
@@ -140,13 +215,21 @@ class Entry:
     )
 
     def __init__(self, prepared: Prepared, table: "Table", key: bytes, pin: Pin) -> None:
-        bodies = prepared.bodies
         self.prepared = prepared
         self.table = table
         self.key = key
-        self.size = len(bodies[0])
+        self.size = len(prepared.bodies[0])
         self.orders = 0
         self.addresses: list[int] = _NONE
+        self.lie(pin)
+        # The next order is the one after what was handed out last.
+        self.hits = self.counted = prepared.used - 1
+        self.marked = True
+        self.tally: Tally | None = None
+
+    def lie(self, pin: Pin) -> None:
+        """Have the reply where it lies now."""
+        bodies = self.prepared.bodies
         self.pins: object
         if len(bodies) == 1:
             self.address, self.pins = pin(bodies[0])
@@ -156,10 +239,6 @@ class Entry:
             self.pins = [kept for _, kept in pinned]
             self.address = self.addresses[0]
             self.orders = len(bodies)
-        # The next order is the one after what was handed out last.
-        self.hits = self.counted = prepared.used - 1
-        self.marked = True
-        self.tally: Tally | None = None
 
     def turn(self) -> None:
         """Have the next order at `address`."""
@@ -253,7 +332,11 @@ class Table:
         if len(self.entries) >= self._limit:
             self._sweep()
         entry = self.entries[key] = Entry(prepared, self, key, self._pin)
-        prepared.places += (entry,)
+        prepared.stand(entry)
+
+    def renew(self, entry: Entry) -> None:
+        """Its reply has changed, and lies elsewhere; not while a batch is being answered."""
+        entry.lie(self._pin)
 
     def drop(self, key: bytes) -> None:
         """Forget an answer; its hits go into the metrics."""
@@ -396,6 +479,14 @@ class HotAnswers:
             held = self._dependants.pop(dependency, ())
             for prepared in (held,) if isinstance(held, Prepared) else held:
                 self._drop(prepared)
+
+    def renew(self, leases: Iterable[Lease]) -> None:
+        """Make the answers that rest on these older, each by its seconds, and say their uses."""
+        dependants = self._dependants
+        for lease in leases:
+            held = dependants.get(lease)
+            if type(held) is Counting:
+                lease.uses = held.renew(lease.seconds)
 
     def clear(self) -> None:
         """Forget every answer; those that stand in tables are cleared there."""

@@ -13,6 +13,7 @@ from kdns.cluster.selectors import FieldSelector, LabelSelector
 from kdns.cluster.state import Cluster
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Outcome, Request
+from kdns.plugins.hot import Lease
 from kdns.plugins.pending import Pending
 from kdns.plugins.tap import Sink, SinkSettings
 from kdns.plugins.upstream import UpstreamExchange, UpstreamSettings
@@ -136,6 +137,9 @@ class Parts(Protocol):
 
     def forget(self, changed: Iterable[object]) -> None:
         """Drop every answer at hand that depends on one of these. See Reply.depends."""
+
+    def renew(self, leases: Sequence[Lease]) -> None:
+        """Make the answers at hand that rest on these older. See HotAnswers.renew."""
 
     def resolve(self, request: Request) -> Outcome:
         """Ask this server itself, whichever block serves the name."""

@@ -289,6 +289,28 @@ data is opaque. NAPTR's name stands after strings, and is handled on its own.
 _NAPTR = 35
 
 
+def ttl_places(message: bytes) -> tuple[int, ...]:
+    """Where the TTL of each record stands in a message with one question. Raises WireError.
+
+    RFC 6891, section 6.1.3: what stands there in an OPT is no TTL.
+    """
+    if len(message) < HEADER.size:
+        raise WireError("shorter than a header")
+    known: dict[int, bytes] = {}
+    _, position = name.read(message, HEADER.size, known)
+    position += _TWO.size
+    places = []
+    for _ in range(sum(HEADER.unpack_from(message)[3:])):
+        _, position = name.read(message, position, known)
+        if position + _RR_HEAD.size > len(message):
+            raise WireError("a record's header is cut off")
+        rtype, _, _, length = _RR_HEAD.unpack_from(message, position)
+        if rtype != iana.OPT:
+            places.append(position + 4)
+        position += _RR_HEAD.size + length
+    return tuple(places)
+
+
 def read_rdata(
     wire: bytes, start: int, end: int, rtype: int, known: dict[int, bytes] | None = None
 ) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any, Self
 
+import dns.message
 import pytest
 
 from kdns.net import batch
@@ -18,9 +19,12 @@ from kdns.net.batch import SLOTS, BatchedUdpListener
 from kdns.net.listen import bind_udp
 from kdns.net.sieve import sift
 from kdns.plugins.block import Block
-from kdns.plugins.hot import HotAnswers, Prepared, Table
+from kdns.plugins.hot import Counting, HotAnswers, Lease, Prepared, Table
 from kdns.plugins.peer import Peer
 from kdns.plugins.pending import Pending
+from kdns.wire import reply as written
+from kdns.wire.message import read_query
+from tests.plugins.fakes import addresses, question
 
 pytestmark = pytest.mark.skipif(not batch.available(), reason="this system has no recvmmsg")
 
@@ -248,6 +252,35 @@ async def test_answers_that_die_in_the_middle_of_a_batch_are_still_sent_whole(
                 assert replies[20] == b"change"
                 assert set(replies[21:]) == {b"cold a", b"cold b"}
         assert listener.hits == 10 * 20
+
+
+async def test_an_answer_that_grew_older_is_sent_from_where_it_lies_now(server: Server) -> None:
+    lease, cold = Lease(), question("a.example", id=0)[2:]
+    query = read_query(bytes(2) + cold)
+    bodies = [
+        written.write_reply(
+            query, written.Reply(answer=(addresses("a.example", *last),)), limit=512
+        )[2:]
+        for last in ((1, 2), (2, 1))
+    ]
+    made = Counting(tuple(bodies), (lease,), BLOCK, 1, 0, "test")
+    server.answers.put(cold, made)
+    server.table.put(cold, made)
+    trampled: list[list[bytes]] = []
+    async with listening(server) as listener:
+        with Clients(listener) as clients:
+            client = clients.ask()
+            shown = set()
+            for number in range(1, 30):
+                lease.seconds = 1
+                server.answers.renew([lease])
+                trampled.append(trample(len(bodies[0])))
+                client.send(wire(number, cold))
+                (reply,) = await receive(client, 1)
+                answer = dns.message.from_wire(reply).answer[0]
+                shown.add((answer.ttl, str(answer[0])))
+        assert listener.hits == 29
+    assert shown == {(30 - n, f"192.0.2.{1 + n % 2}") for n in range(1, 30)}
 
 
 async def test_an_answer_that_is_born_and_dies_in_one_batch_is_sent_whole(server: Server) -> None:

@@ -1,6 +1,6 @@
 """The world as a directive sees it, and upstreams that say what they are told to."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import cast
@@ -13,6 +13,7 @@ from kdns.corefile.parser import parse as parse_corefile
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Handler, Outcome, Request, refuse
 from kdns.plugins.configured import Configured, Parse
+from kdns.plugins.hot import Lease
 from kdns.plugins.parts import HttpReply, Route, Scarce, SourceSettings, Timer
 from kdns.plugins.peer import Peer, Proto
 from kdns.plugins.pending import Pending
@@ -121,6 +122,9 @@ class FakeParts:
 
     def forget(self, changed: Iterable[object]) -> None:
         self.forgotten += changed
+
+    def renew(self, leases: Sequence[Lease]) -> None:
+        pass
 
     def resolve(self, request: Request) -> Outcome:
         return self.resolver(request)

@@ -1,6 +1,7 @@
 """Reading a reply: every record out of what an upstream sent, its names in full."""
 
 import struct
+from contextlib import suppress
 
 import dns.exception
 import dns.flags
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from kdns.wire import iana
 from kdns.wire.errors import WireError
 from kdns.wire.iana import Rcode
-from kdns.wire.message import HEADER, Response, read_response
+from kdns.wire.message import HEADER, Response, read_response, ttl_places
 from tests import strategies as some
 
 QUESTION = b"\x03www\x07Example\x00\x00\x01\x00\x01"
@@ -205,3 +206,34 @@ def test_any_bytes_are_a_reply_or_a_wire_error(rest: bytes) -> None:
 @given(some.mutated(st.just(reply(rrsets()).to_wire())))
 def test_any_broken_reply_is(wire: bytes) -> None:
     check_response(wire)
+
+
+# Where the TTLs stand.
+
+
+def test_ttls_can_be_found_where_they_stand_but_for_what_an_opt_has_there() -> None:
+    """RFC 6891, section 6.1.3."""
+    wire = reply(rrsets()).to_wire()
+    found = [int.from_bytes(wire[place : place + 4], "big") for place in ttl_places(wire)]
+    assert found == [rrset.ttl for rrset in rrsets()]
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        pytest.param(b"\0" * 11, id="no header"),
+        pytest.param(message(b"\x03www"), id="half a question"),
+        pytest.param(message(QUESTION, 1, 1, 0, 0), id="no record"),
+        pytest.param(message(QUESTION + WWW + bytes(9), 1, 1, 0, 0), id="half a record"),
+    ],
+)
+def test_where_there_are_none_is_a_wire_error(wire: bytes) -> None:
+    with pytest.raises(WireError):
+        ttl_places(wire)
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_have_ttls_or_are_a_wire_error(rest: bytes) -> None:
+    wire = message(QUESTION + rest, 1, 1, 1, 1)
+    with suppress(WireError):
+        assert all(place + 4 <= len(wire) for place in ttl_places(wire))
