@@ -108,8 +108,9 @@ class BatchedUdpListener(UdpListener):
 
     def start(self) -> None:
         """See UdpListener. Who had the socket before may have died while it held clients back."""
-        if self.thin((), 1.0, {}):
-            self.hold(None)
+        # The one may be held without the other: the program may have been refused, or gone first.
+        self.thin((), 1.0, {})
+        self.hold(None)
         super().start()
 
     def passed(self) -> int:

@@ -143,12 +143,15 @@ def _resolve(proto: Proto, host: str, port: int) -> tuple[socket.AddressFamily, 
 
 
 def deepen(sock: socket.socket, octets: int | None = None) -> None:
-    """Have room for so many octets unread; None: for those of a burst, or of a moment in which
-    this process waits its turn.
+    """Have room for so many octets unread; None: at least for those of a burst, or of a moment in
+    which this process waits its turn.
 
     Beyond the system's bound where we may (CAP_NET_ADMIN), else as far as it goes.
     """
     wanted = _QUEUE if octets is None else min(octets, _QUEUE)
+    # Linux tells twice of what it was told, for its own needs (socket(7)).
+    if octets is None and sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= 2 * wanted:
+        return
     for option in (_SO_RCVBUFFORCE, socket.SO_RCVBUF):
         try:
             sock.setsockopt(socket.SOL_SOCKET, option, wanted)

@@ -16,7 +16,7 @@ import pytest
 
 from kdns.net import batch
 from kdns.net.batch import SLOTS, BatchedUdpListener
-from kdns.net.listen import bind_udp
+from kdns.net.listen import bind_udp, deepen
 from kdns.net.sieve import sift
 from kdns.plugins.block import Block
 from kdns.plugins.hot import Counting, HotAnswers, Lease, Prepared, Table
@@ -537,8 +537,8 @@ async def test_close_waits_for_what_is_pending(server: Server) -> None:
 
 async def test_what_the_kernel_dropped_is_known(server: Server) -> None:
     sock = bind_udp("127.0.0.1", 0)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     async with listening(server, sock) as listener:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         try:
             sock.getsockopt(socket.SOL_SOCKET, 55, 36)
         except OSError:
@@ -648,6 +648,16 @@ async def test_a_queue_that_is_held_short_takes_less(server: Server) -> None:
                 sock.send(wire(number, OURS))
             assert 400 < listener.waiting() < 1024
             assert listener.missed() == 2048 - listener.waiting()
+
+
+async def test_a_queue_that_somebody_held_short_is_long_again_once_we_read(
+    server: Server,
+) -> None:
+    sock = bind_udp("127.0.0.1", 0)
+    long = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    deepen(sock, 4096)
+    async with listening(server, sock):
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == long
 
 
 @pytest.mark.parametrize(
