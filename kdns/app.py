@@ -110,10 +110,8 @@ class App:
         self._past = Totals()
         self._sum = Totals()
         self._counts = EndpointCounts(self._open)
-        self._pages = {
-            runtime: metrics_page(self._shown_blocks, self._shown_samples, runtime=runtime)
-            for runtime in (False, True)
-        }
+        self._pages: dict[bool, Callable[[HttpRequest], HttpReply]] = {}
+        """Made when first asked for: a worker never is."""
         self._probes: set[asyncio.Task[bool]] = set()
 
     @property
@@ -148,7 +146,11 @@ class App:
         """What /metrics says. runtime: see Parts.metrics_route."""
         others = Totals() if self.refresh is None else await self.refresh()
         self._sum = together((self.totals(), others))
-        return self._pages[runtime](request)
+        page = self._pages.get(runtime)
+        if page is None:
+            page = metrics_page(self._shown_blocks, self._shown_samples, runtime=runtime)
+            self._pages[runtime] = page
+        return page(request)
 
     async def top(self, request: HttpRequest) -> HttpReply:
         """What /top says."""
@@ -225,8 +227,7 @@ class App:
         if self.serves_admin:
             await self.admin.renew(self.running.routes)
         await self._begin()
-        if self.sockets is not None:
-            self.settle()
+        self.settle()
 
     # Change.
 
@@ -292,7 +293,7 @@ class App:
         if self.serves_admin:
             await self.admin.renew(self.running.routes)
         await self._begin()
-        if self.sockets is not None and not set(self.running.clusters) <= set(before.clusters):
+        if not set(self.running.clusters) <= set(before.clusters):
             self.settle()
         for place, endpoint in gone.items():
             self._do(self._close_endpoint(place, endpoint))
@@ -506,7 +507,8 @@ class App:
         """Once everything is known, have the collector of cycles leave it alone.
 
         What a cluster holds lives long and has no cycles; walking all of it, again and again,
-        stops every answer for as long as it takes. Until then this asks again in a second.
+        stops every answer for as long as it takes. What the list took on its way is given back.
+        Until then this asks again in a second.
         """
         if self.stopping:
             return
@@ -517,6 +519,7 @@ class App:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECT)
+        give_back()
 
     def _guard_memory(self) -> None:
         if self.memory is not None and self.sockets is not None:

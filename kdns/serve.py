@@ -11,6 +11,7 @@ HUP          nothing
 
 import argparse
 import asyncio
+import importlib
 import logging
 import os
 import platform
@@ -90,6 +91,7 @@ def serve(options: argparse.Namespace) -> int:
         return _run(_serve(_begin(plan, 1, options), limit))
     # The nursery comes first: who keeps no socket of ours open cannot keep one open for too long.
     # It comes before the first line of the log too, which a thread writes.
+    _import_late()
     nursery = plant(lambda _, ties: _run(_work(ties, limit)))
     _warn(plan)
     try:
@@ -382,6 +384,12 @@ def _say_where(app: App) -> None:
 def _log_to_stdout(form: Format) -> None:
     handler = LineHandler(sys.stdout.fileno(), form)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+def _import_late() -> None:
+    """Have what each process would import by itself before they part: then it is there once."""
+    importlib.import_module("encodings.idna")  # of whatever looks an address up
+    _loop_factory()
 
 
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
