@@ -80,6 +80,7 @@ def take(path: Path) -> Taken | None:
 
     Raises TakeoverError.
     """
+    _check(path)
     line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     line.settimeout(PATIENCE)
     try:
@@ -107,6 +108,20 @@ def take(path: Path) -> Taken | None:
             f"{path}: the server there did not hand its sockets over: {error}"
         ) from error
     return Taken(line, taken[:-1], taken[-1])
+
+
+def _check(path: Path) -> None:
+    """Whether a socket is at the path, or may be: whatever else is there is not ours to replace.
+
+    Raises TakeoverError.
+    """
+    try:
+        if not path.parent.is_dir():
+            raise TakeoverError(f"{path}: expected a path in a folder that is there")
+        if path.exists() and not path.is_socket():
+            raise TakeoverError(f"{path}: expected a unix socket there, or nothing")
+    except OSError as error:
+        raise TakeoverError(f"{path}: {error.strerror or error}") from error
 
 
 def spread(given: list[Sockets], processes: int) -> list[Sockets]:
@@ -149,6 +164,7 @@ class Giver:
 
     def open(self) -> None:
         """Be there to be asked, in the place of who was there before. Raises TakeoverError."""
+        _check(self._path)
         beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         listening.setblocking(False)

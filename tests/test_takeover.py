@@ -121,8 +121,21 @@ async def test_the_next_one_has_the_place_and_it_stays_when_the_first_goes(tmp_p
 
 
 async def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(TakeoverError, match=r"control: No such file or directory"):
-        Giver(tmp_path / "none" / "control", [], Sockets).open()
+    path = tmp_path / "none" / "control"
+    with pytest.raises(TakeoverError, match=r"control: expected a path in a folder that is there"):
+        take(path)
+    with pytest.raises(TakeoverError, match=r"control: expected a path in a folder that is there"):
+        Giver(path, [], Sockets).open()
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "Corefile"
+    path.write_text("mine")
+    with pytest.raises(TakeoverError, match=r"Corefile: expected a unix socket there, or nothing"):
+        take(path)
+    with pytest.raises(TakeoverError, match=r"Corefile: expected a unix socket there, or nothing"):
+        Giver(path, [], Sockets).open()
+    assert path.read_text() == "mine"
 
 
 # Half of a handing over.
