@@ -176,6 +176,7 @@ class Generation:
             block.handler = refuse
             block.forwarded.clear()
             block.passing.clear()
+            block.labels.clear()
             block.observers.clear()
         for held in (self.stopped, self.started, self.readiness, self.scarce, self._listening):
             held.clear()

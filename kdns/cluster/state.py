@@ -89,6 +89,8 @@ class Cluster:
         # Of a pod, its namespace and an address in one; a tuple of them for one that has several.
         self._pods: dict[Place, bytes | tuple[bytes, ...]] = {}
         self._pod_addresses: dict[bytes, int] = {}
+        # None until somebody asks which pods have an address.
+        self._pods_by_address: Addresses[Place] | None = None
 
     # What is told.
 
@@ -183,6 +185,14 @@ class Cluster:
     def has_pod(self, namespace: bytes, address: bytes) -> bool:
         """Whether a pod of that namespace has this address, primary or not."""
         return namespace + address in self._pod_addresses
+
+    def pods_at(self, address: bytes) -> tuple[Place, ...]:
+        """namespace/name of the pods that have this address. Kept from when it is first asked."""
+        if self._pods_by_address is None:
+            self._pods_by_address = Addresses()
+            for place, held in self._pods.items():
+                self._pods_by_address.move(place, (), _addresses(_each(held)))
+        return self._pods_by_address.at(address)
 
     def namespaces_of(self, addresses: AbstractSet[bytes]) -> dict[bytes, bytes]:
         """By address: the namespace, a label, of the pods that have it, where they are of one.
@@ -282,7 +292,9 @@ class Cluster:
         if old == (None if new is None else kept):
             return None
         _put(self._pods, place, None if new is None else kept)
-        before = (old,) if isinstance(old, bytes) else old or ()
+        before = _each(old)
+        if self._pods_by_address is not None:
+            self._pods_by_address.move(place, _addresses(before), _addresses(after))
         # Pods in the host's network share its address: only the first and the last one matter.
         told = []
         for where in set(before).symmetric_difference(after):
@@ -306,6 +318,15 @@ class Cluster:
         self.serial = int(self._now())
         for listener in self._listeners:
             listener(change)
+
+
+def _each(held: bytes | tuple[bytes, ...] | None) -> tuple[bytes, ...]:
+    return (held,) if isinstance(held, bytes) else held or ()
+
+
+def _addresses(places: tuple[bytes, ...]) -> list[bytes]:
+    """Of pods: what stands behind the label of the namespace."""
+    return [where[where[0] + 1 :] for where in places]
 
 
 def _place(key: Key) -> Place:

@@ -1,6 +1,6 @@
 """One server block at work: its zones, its chain, and what it says about every reply."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from kdns.plugins.chain import Handler, Request, refuse
@@ -171,6 +171,10 @@ class Block:
     """Zones of clusters that a directive of this block serves."""
     places: list[Places] = field(default_factory=list)
     """Who knows of which namespace a pod is."""
+    labels: list[Callable[[Request, Reply], Mapping[str, str]]] = field(default_factory=list)
+    """What directives know of a query and its reply, by label."""
+    metadata: tuple[bytes, ...] = ()
+    """Zones of names of which that may be told."""
     taps: list[Tap] = field(default_factory=list)
     """Who is told of every message as it is on the wire."""
     counted: bool = False
@@ -185,6 +189,14 @@ class Block:
         self.by_zone = [Counters() for _ in self.zones] or [Counters()]
         if len(self.zones) > 1:
             self._keys = [name.from_text(zone).lower() for zone in self.zones]
+
+    def told(self, request: Request, reply: Reply) -> dict[str, str]:
+        """By label, what directives know of a query, where the metadata directive wants that."""
+        key = request.query.key
+        if not any(name.is_below(key, zone) for zone in self.metadata):
+            return {}
+        said = [known for publish in self.labels for known in publish(request, reply).items()]
+        return {label: text for label, text in said if text}
 
     @property
     def counters(self) -> Counters:

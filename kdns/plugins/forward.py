@@ -76,6 +76,8 @@ class Forward(Configured):
 
     def build(self, parts: Parts, following: Handler) -> Handler:
         parts.block.can_forward = True
+        if _upstream not in parts.block.labels:
+            parts.block.labels.append(_upstream)
         servers = list(self.servers)
         for token, path in self.files:
             servers += read_file_or_name(token, path)
@@ -498,3 +500,8 @@ def _duration(option: Directive, minimum: float = 0.0) -> float:
 
 def _integer(option: Directive) -> int:
     return values.integer(values.exactly(option, 1)[0])
+
+
+def _upstream(request: Request, reply: Reply) -> dict[str, str]:
+    """See Block.labels. What comes out of a cache was not asked of anybody now."""
+    return {"forward/upstream": reply.upstream} if reply.by == NAME else {}

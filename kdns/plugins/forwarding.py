@@ -303,6 +303,7 @@ class Forwarding:
             log.exception("a reply of %s could not be read", target.label)
             self._go_on(flight, f"unreadable reply of {target.label}: {error}", now)
             return
+        reply.upstream = target.label
         target.answered(now - asked, reply.rcode)
         if reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
             # RFC 1035, section 4.1.1: AA is about the name in an answer, and here is none.

@@ -41,7 +41,9 @@ from kdns.plugins.chain import (
     failure,
 )
 from kdns.plugins.configured import Configured, read_options
+from kdns.plugins.kubernetes_labels import asked_for, client
 from kdns.plugins.parts import Parts, SourceSettings
+from kdns.plugins.peer import packed
 from kdns.plugins.pending import after
 from kdns.plugins.programming import measure
 from kdns.telemetry.top import Searched
@@ -170,6 +172,11 @@ class Kubernetes(Configured):
         parts.when_ready(NAME, in_sync)
         handler = KubernetesHandler(zones, fallthrough, in_sync, parts.resolve, following)
         handler.assumed = cluster.assumed
+        parts.block.labels.append(handler.describe)
+        if self.pods is PodsMode.VERIFIED:
+            parts.block.labels.append(
+                lambda request, _: client(packed(request.peer.host), cluster.pods_at)
+            )
         for zone in zones:
             if any(_overlap(zone.apex, apex) for apex in fallthrough):
                 parts.block.passing.append((zone.apex, handler.stays))
@@ -271,6 +278,11 @@ class KubernetesHandler:
             return False
         falls = any(name.is_below(key, apex) for apex in self._fallthrough)
         return not falls or not self._in_sync() or zone.node(key) is not None
+
+    def describe(self, request: Request, reply: Reply) -> dict[str, str]:
+        """See Block.labels."""
+        zone = self._zone_of(request.query.key)
+        return {} if zone is None else asked_for(request.query.key, zone.apex)
 
     def touched(self, change: Change) -> Iterable[bytes]:
         """What answers of this directive may rest on and `change` touches."""

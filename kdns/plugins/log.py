@@ -117,7 +117,7 @@ def compile_template(template: str, block: Block, *, replied: bool = True) -> Re
     known: dict[str, Field] = FIELDS | {">rflags": lambda q, r, n, s: _flags(q, r, block)}
     if not replied:
         known = {field: read for field, read in known.items() if field not in OF_REPLIES}
-    fields = [known.get(p[1:-1], _unknown) if p.startswith("{") else p for p in pieces]
+    fields = [_field(p[1:-1], known, block) if p.startswith("{") else p for p in pieces]
 
     def render(request: Request, reply: Reply, size: int, seconds: float) -> str:
         texts = [
@@ -129,11 +129,18 @@ def compile_template(template: str, block: Block, *, replied: bool = True) -> Re
     return render
 
 
+def _field(text: str, known: dict[str, Field], block: Block) -> Field:
+    if text.startswith("/"):
+        return lambda q, r, n, s: block.told(q, r).get(text[1:]) or "-"
+    return known.get(text, _unknown)
+
+
 def as_fields(
     block: Block, request: Request, reply: Reply, size: int, seconds: float
 ) -> dict[str, object]:
     """What JSON tells of a query: the fields of the formats, and who answered."""
     query, peer = request.query, request.peer
+    known = block.told(request, reply)
     return {
         "remote": peer.host,
         "port": peer.port,
@@ -153,6 +160,7 @@ def as_fields(
         "class": classify(reply),
         "plugin": reply.by.partition("/")[0],
         **({"error": reply.error} if reply.error else {}),
+        **({"metadata": known} if known else {}),
     }
 
 

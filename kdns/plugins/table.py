@@ -25,6 +25,7 @@ from kdns.plugins import (
     loadbalance,
     log,
     loop,
+    metadata,
     minimal,
     multisocket,
     nsid,
@@ -43,6 +44,7 @@ from kdns.plugins.configured import Configured, Plugin
 ENTRY_POINTS = "kdns.plugins"
 
 BUILT_IN = (
+    Plugin("metadata", metadata.parse),
     Plugin("timeouts", timeouts.parse),
     Plugin("multisocket", multisocket.parse),
     Plugin("reload", reload.parse),
@@ -78,7 +80,6 @@ WITHOUT_HANDLER = frozenset(
 
 OF_COREDNS = [
     "root",
-    "metadata",
     "geoip",
     "cancel",
     "proxyproto",

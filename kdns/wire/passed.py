@@ -47,6 +47,7 @@ class Passed(Reply):
         ad: bool = False,
         cd: bool | None = None,
         by: str = "",
+        upstream: str = "",
     ) -> None:
         self._question = question
         self._sections: list[tuple[RRset, ...]] | None = None
@@ -56,6 +57,7 @@ class Passed(Reply):
         self.ad = ad
         self.cd = cd
         self.by = by
+        self.upstream = upstream
         self.options = ()
         self.error = ""
         self.do = False
@@ -138,6 +140,7 @@ class Passed(Reply):
             ad=self.ad,
             cd=self.cd,
             by=self.by,
+            upstream=self.upstream,
         )
 
     def _parts(self) -> list[tuple[RRset, ...]]:

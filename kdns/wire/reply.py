@@ -73,6 +73,7 @@ class Reply:
     never changes, None for what must not be kept.
     rotated: the last set of the answer may be handed out in any order.
     carried: the three sections as octets, where they are at hand. See wire.passed.
+    upstream: who gave it, where it was handed on; for our log.
     """
 
     rcode: int = iana.Rcode.NOERROR
@@ -90,6 +91,7 @@ class Reply:
     depends: tuple[object, ...] | None = None
     rotated: bool = False
     carried: Carried | None = None
+    upstream: str = ""
 
 
 def size_limit(query: Query, *, udp: bool, cap: int = MAX_UDP_SIZE) -> int:

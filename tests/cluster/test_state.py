@@ -288,6 +288,21 @@ def test_the_namespaces_of_addresses_are_known_where_they_are_one() -> None:
     assert cluster.namespaces_of(asked) == {packed("10.1.0.1"): SHOP}
 
 
+def test_the_pods_of_an_address_are_known_from_when_they_are_asked_for() -> None:
+    cluster = cluster_of(
+        pod("a.shop", "10.1.0.1"),
+        pod("b.shop", "10.1.0.2", "fd00::2"),
+        pod("c.other", "10.1.0.2"),
+        pod("d.shop"),
+    )
+    assert cluster.pods_at(packed("10.1.0.2")) == ("other/c", "shop/b")
+    cluster.apply(*made(pod("a.shop", "10.1.0.3")))
+    cluster.remove(Resource.PODS, ("other", "c"))
+    asked = ("10.1.0.1", "10.1.0.2", "10.1.0.3", "fd00::2")
+    held = [cluster.pods_at(packed(address)) for address in asked]
+    assert held == [(), ("shop/b",), ("shop/a",), ("shop/b",)]
+
+
 # Malformed objects
 
 
