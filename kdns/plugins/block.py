@@ -163,6 +163,8 @@ class Block:
     observers: list[Observer] = field(default_factory=list)
     watches_queries: bool = False
     """Whether a directive must see each query, so that none may be answered without it."""
+    stacktrace: bool = False
+    """Whether a fault of a directive is logged with its traceback."""
     debug: bool = False
     """Whether the debug directive is there."""
     asked: Top | None = None

@@ -9,7 +9,9 @@ and whatever a handler does, an answer comes out: an exception is a SERVFAIL and
 """
 
 import logging
+import traceback
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from struct import Struct
 
 from kdns.plugins import forwarding
@@ -267,7 +269,16 @@ class Dispatcher:
 
     def _failed(self, block: Block, request: Request, error: Exception) -> Reply:
         block.counters.panics += 1
-        log.error("%r failed: answering SERVFAIL", request.query, exc_info=error)
+        # In CoreDNS's words; the traceback of each of a flood of queries is for who asks for it.
+        log.error(
+            'Recovered from panic in server: "%s" %s in %s, asked %s %s',
+            block.label,
+            traceback.format_exception_only(error)[-1].strip(),
+            _place(error),
+            name.to_text(request.query.key),
+            iana.type_text(request.query.qtype),
+            exc_info=error if block.stacktrace or block.debug else None,
+        )
         return Reply(Rcode.SERVFAIL, error=f"internal error: {error}")
 
     def _ask(self, block: Block, request: Request) -> Outcome:
@@ -351,6 +362,12 @@ class Dispatcher:
             ra=block.can_forward,
             size=block.udp_size,
         )
+
+
+def _place(error: Exception) -> str:
+    """The file and the line that raised it."""
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "no place"
 
 
 def _family(peer: Peer) -> int:

@@ -40,14 +40,17 @@ class Errors(Configured):
     """The settings of one errors directive."""
 
     consolidations: tuple[Consolidation, ...] = ()
+    stacktrace: bool = False
 
     def explain(self) -> str:
         told = [f"{c.pattern.pattern!r} once in {c.seconds:g} s" for c in self.consolidations]
-        return "; ".join(["errors are logged", *told])
+        traced = ["with the tracebacks of faults"] if self.stacktrace else []
+        return "; ".join(["errors are logged", *traced, *told])
 
     def build(self, parts: Parts, following: Handler) -> Handler:
         errors = ErrorLog(self.consolidations, parts)
         parts.block.observers.append(errors)
+        parts.block.stacktrace = self.stacktrace
         parts.when_stopped(errors.tell_all)
         return following
 
@@ -147,8 +150,7 @@ def parse(directive: Directive, zones: tuple[str, ...]) -> Errors:
         settings.consolidations += (Consolidation(seconds, pattern, level, show_first),)
 
     def stacktrace(option: Directive) -> None:
-        # The stack of an exception is always logged; CoreDNS must be asked for it.
-        values.flag(option)
+        settings.stacktrace = values.flag(option)
 
     read_options(directive, {"consolidate": consolidate, "stacktrace": stacktrace})
     return settings

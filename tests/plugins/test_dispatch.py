@@ -1,5 +1,7 @@
 """From bytes to bytes: a ladder of cheap refusals, then the block of the longest zone."""
 
+import re
+
 import dns.flags
 import dns.message
 import dns.rcode
@@ -273,8 +275,21 @@ def test_a_handler_that_raises_is_a_servfail_and_a_line_in_the_log(
     assert failed(Server(served).raw(question("a")))
     served.counters.settle()
     assert served.counters.panics == 1
-    assert "ValueError: odd" in caplog.text
-    assert "Query(a. IN A) failed: answering SERVFAIL" in caplog.text
+    (line,) = caplog.messages
+    assert re.fullmatch(
+        r'Recovered from panic in server: "dns://:53" ValueError: odd in test_dispatch\.py:\d+, '
+        r"asked a\. A",
+        line,
+    )
+
+
+@pytest.mark.parametrize("wants", ["", "stacktrace", "debug"])
+def test_its_traceback_is_for_who_asks_for_it(wants: str, caplog: pytest.LogCaptureFixture) -> None:
+    served = block(".", handler=broken)
+    if wants:
+        setattr(served, wants, True)
+    Server(served).raw(question("a"))
+    assert ("Traceback" in caplog.text) == bool(wants)
 
 
 def test_a_step_that_raises_later_is_a_servfail_too(caplog: pytest.LogCaptureFixture) -> None:

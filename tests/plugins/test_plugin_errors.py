@@ -36,6 +36,15 @@ def all_levels(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
 
 
+@pytest.mark.parametrize("text", ["errors", "errors {\nstacktrace\n}"])
+def test_stacktrace_is_for_faults_of_the_block(text: str) -> None:
+    parts = FakeParts()
+    configured = settings(errors.parse, text)
+    configured.build(parts, refuse)
+    wanted = "stacktrace" in text
+    assert (parts.block.stacktrace, "tracebacks" in configured.explain()) == (wanted, wanted)
+
+
 @pytest.mark.parametrize("text", ["errors", "errors stdout", "errors {\nstacktrace\n}"])
 def test_an_error_is_told_as_coredns_tells_it(text: str, caplog: pytest.LogCaptureFixture) -> None:
     Log(text).fail("no reply")
