@@ -20,7 +20,7 @@ while the audit goes on is not judged by this one.
 from typing import NamedTuple
 
 from kdns.cluster.errors import ObjectError
-from kdns.cluster.objects import Resource, decode_identities
+from kdns.cluster.objects import Octets, Resource, decode_identities
 from kdns.cluster.sink import Key
 from kdns.cluster.versions import Versions
 
@@ -72,7 +72,7 @@ class Audit:
         """Of the request for the next page."""
         return {"limit": str(PAGE_LIMIT), "continue": self._continue}
 
-    def on_page(self, body: bytes) -> bool:
+    def on_page(self, body: Octets) -> bool:
         """Compare one page; whether more are to come. Raises ObjectError for what is no page."""
         page = decode_identities(body)
         kinds = ("PartialObjectMetadataList", f"{self._resource.kind}List")

@@ -12,6 +12,9 @@ import msgspec
 
 from kdns.cluster.errors import ObjectError
 
+Octets = bytes | bytearray
+"""JSON as it was read."""
+
 
 class _Struct(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """Unknown fields are ignored; JSON null is refused where a value is required."""
@@ -273,7 +276,7 @@ _bookmarked = msgspec.json.Decoder(_Bookmarked)
 _identities = msgspec.json.Decoder(IdentityList)
 
 
-def decode_list(body: bytes) -> ObjectList:
+def decode_list(body: Octets) -> ObjectList:
     """One page of a list. Raises ObjectError when it is not one."""
     try:
         return _list.decode(body)
@@ -281,7 +284,7 @@ def decode_list(body: bytes) -> ObjectList:
         raise ObjectError(f"not a list of objects: {error}") from error
 
 
-def decode_identities(body: bytes) -> IdentityList:
+def decode_identities(body: Octets) -> IdentityList:
     """One page of a list, for the identities alone. Raises ObjectError when it is not one."""
     try:
         return _identities.decode(body)
@@ -305,7 +308,7 @@ def decode_event(line: bytes) -> WatchEvent:
         raise ObjectError(f"not a watch event: {error}") from error
 
 
-def decode_status(body: bytes) -> Status:
+def decode_status(body: Octets) -> Status:
     """A Status; an empty one when the bytes are anything else, for errors must not raise errors."""
     try:
         return _status.decode(body)

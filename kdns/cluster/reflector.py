@@ -37,7 +37,7 @@ The reflector does no I/O and knows no time. The shell asks `next_request`, tell
 through one of the `on_...` methods, and waits for as long as the `Pause` it gets back says.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple, Protocol
@@ -50,6 +50,7 @@ from kdns.cluster.objects import (
     EventType,
     Identity,
     Meta,
+    Octets,
     Resource,
     Status,
     WatchEvent,
@@ -197,8 +198,21 @@ class Reflector:
         self._version = self._continue = ""
         self._forget_list()
 
-    def on_page(self, body: bytes) -> Pause:
+    def on_page(self, body: Octets) -> Pause:
         """The server answered a list with 200 and `body`."""
+        steps = self.take_page(body)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as ended:
+                told: Pause = ended.value
+                return told
+
+    def take_page(self, body: Octets) -> Generator[None, None, Pause]:
+        """As `on_page`, object by object: those who ask need not wait for all of a page.
+
+        It is to be driven to its end, with nothing else told in between.
+        """
         try:
             page = decode_list(body)
         except ObjectError as error:
@@ -209,6 +223,7 @@ class Reflector:
         self._begin_list()
         for raw in page.items or ():
             self._list_object(raw)
+            yield
         self._succeed()
         self._failures = 0
         self._continue = page.metadata.continue_
@@ -259,7 +274,7 @@ class Reflector:
         self._restarts += 1  # asks for the back-off that a first restart does without
         return self._restart("two watches ended without a line")
 
-    def on_status(self, code: int, body: bytes, headers: Mapping[str, str]) -> Pause:
+    def on_status(self, code: int, body: Octets, headers: Mapping[str, str]) -> Pause:
         """The server answered with a status other than 200.
 
         `headers` is asked for `Retry-After` and `Date` only.

@@ -269,13 +269,14 @@ class Cluster:
         _put(self._slices, place, new)
         # One without a service of its own owns no names.
         owner, owner_before = new.service if new else b"", old.service if old else b""
-        before = old.addresses if old and owner_before else ()
-        after = new.addresses if new and owner else ()
         if owner != owner_before:
             self._own(place, owner_before, owner)
-        changed = self._slices_by_address.move(place, before, after)
-        if old and new and before and after:
-            changed |= _renamed(old, new)
+        if old and new and owner_before and owner:
+            changed = self._slices_by_address.move(place, *old.moved(new)) | _renamed(old, new)
+        else:
+            before = old.addresses if old and owner_before else ()
+            after = new.addresses if new and owner else ()
+            changed = self._slices_by_address.move(place, before, after)
         owners = (owner_before, owner) if owner != owner_before else (owner,)
         return Change(services=tuple(filter(None, owners)), addresses=tuple(changed))
 
@@ -352,7 +353,7 @@ def _namespace_label(key: Key) -> bytes:
 def _renamed(old: model.Slice, new: model.Slice) -> set[bytes]:
     """The addresses whose reverse name tells something else: that is the owner and the label."""
     if (old.hostnames, old.pods, old.service) == (new.hostnames, new.pods, new.service) and (
-        old.addresses == new.addresses or not (old.hostnames or old.pods)
+        not (old.hostnames or old.pods) or old.addresses == new.addresses
     ):
         return set()
     names_before, names_after = _names(old), _names(new)

@@ -33,6 +33,9 @@ WATCH_SILENCE_SECONDS = 150.0
 """A healthy server sends a bookmark about every minute; a watch that is silent for longer than two
 of them, though nothing has closed it, is left for a new one."""
 
+TURN_SECONDS = 0.001
+"""What comes at once may be much: after so long of applying it, those who ask have their turn."""
+
 AUDIT_PAUSE = 0.5
 """Seconds between two pages of an audit: it is to cost little, and has time."""
 AUDIT_PATIENCE = 90.0
@@ -213,7 +216,7 @@ class ApiClient:
                     return await self._watch(reflector, server, response)
                 page = await _read(response, self._max_page)
                 self._meter.took(server, self._monotonic() - began)
-                pause = reflector.on_page(page)
+                pause = await self._take_page(reflector, page)
                 self._hear(reflector)
                 return pause
         except TimeoutError:
@@ -276,16 +279,36 @@ class ApiClient:
         lines = LineSplitter(self._max_line)
         self._bound(reflector, follower)
         async for chunk in response.content.iter_any():
+            due = self._monotonic() + TURN_SECONDS
             for line in lines.feed(chunk):
                 pause = reflector.on_watch_line(line)
                 if pause is not None:
                     return pause
+                due = await self._share(due)
             self._bound(reflector, follower)
             self._hear(reflector)
             follower.told.set()
         if lines.unfinished:
             return reflector.on_connection_lost("the watch broke off within a line")
         return reflector.on_watch_end()
+
+    async def _take_page(self, reflector: Reflector, page: bytearray) -> Pause:
+        steps = reflector.take_page(page)
+        due = self._monotonic() + TURN_SECONDS
+        while True:
+            try:
+                next(steps)
+            except StopIteration as ended:
+                told: Pause = ended.value
+                return told
+            due = await self._share(due)
+
+    async def _share(self, due: float) -> float:
+        """Let others have their turn if it is due, and say when it is due next."""
+        if self._monotonic() < due:
+            return due
+        await asyncio.sleep(0)
+        return self._monotonic() + TURN_SECONDS
 
     def _bound(self, reflector: Reflector, follower: _Follower) -> None:
         """While the state is told, wait no longer for more of it than for that of a page."""
@@ -310,16 +333,14 @@ class ApiClient:
             log.info("%s: the API server answers again", reflector.resource.value)
 
 
-async def _read(response: ClientResponse, limit: int) -> bytes:
+async def _read(response: ClientResponse, limit: int) -> bytearray:
     """The whole body. Raises ObjectError when it is longer than `limit` bytes."""
-    chunks: list[bytes] = []
-    size = 0
+    body = bytearray()  # no chunks to be joined: a page is not held twice
     async for chunk in response.content.iter_any():
-        size += len(chunk)
-        if size > limit:
+        if len(body) + len(chunk) > limit:
             raise ObjectError(f"an answer is longer than {limit} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
+        body += chunk
+    return body
 
 
 def _keep_alive(response: ClientResponse) -> None:

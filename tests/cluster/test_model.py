@@ -292,6 +292,32 @@ def test_names_of_pods_are_read_only_where_they_are_wanted() -> None:
         assert read.endpoints == (model.Endpoint(bytes((10, 1, 0, 1)), b"\x01h", label, b""),)
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("10.1.0", "1.10.1.0.2"),
+        ("10.1.0.1.10", "1.0.2"),
+        ("10.1.0.1./.10.1.0.2",),
+        ("10.1.0.1.", "10.1.0.2"),
+        ("10.1.0.1", ""),
+        ("10.1.0.1", "10.1.0./"),
+        ("10.1.0.1", "10.1.0.256"),
+    ],
+)
+def test_addresses_of_a_slice_are_whole_each_by_itself(texts: tuple[str, ...]) -> None:
+    with pytest.raises(ObjectError, match="is no IP address"):
+        as_slice(slice_("s.shop", "web", *texts))
+
+
+@given(st.lists(st.ip_addresses(), max_size=4), st.lists(st.ip_addresses(), max_size=4))
+def test_what_moved_between_two_slices_is_what_one_of_them_alone_has(
+    before: list[Any], after: list[Any]
+) -> None:
+    old, new = (as_slice(slice_("s.shop", "web", *map(str, each))) for each in (before, after))
+    olds, news = set(old.addresses), set(new.addresses)
+    assert old.moved(new) == (olds - news, news - olds)
+
+
 def test_addresses_of_both_families_in_one_slice_stay_what_they_are() -> None:
     """The API allows one family in a slice; whoever writes both means both."""
     read = as_slice(slice_("s.shop", "web", "10.1.0.1", "fd00::1", "::ffff:10.1.0.2"))

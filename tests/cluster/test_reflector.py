@@ -85,6 +85,12 @@ def test_after_the_last_page_a_watch_begins_at_the_lists_version(reflector: Refl
     }
 
 
+def test_a_page_is_told_object_by_object(reflector: Reflector, held: Held) -> None:
+    steps = reflector.take_page(page("x", "y"))
+    assert [len(held.objects) for _ in steps] == [1, 2]
+    assert reflector.version == "7"
+
+
 def test_selectors_go_with_every_list_and_watch_percent_encoded(held: Held) -> None:
     labels, fields = "app in (a,b),!x&y", "metadata.name=a+b"
     reflector = Reflector(

@@ -202,6 +202,27 @@ async def test_a_long_list_comes_in_pages(api: ApiServer) -> None:
     assert lists(api) == 3
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_while_much_is_told_at_once_others_have_their_turn(
+    api: ApiServer, stream: bool
+) -> None:
+    api.load(service(f"s{number}") for number in range(200))
+    seen: set[int] = set()
+
+    async def look(sink: Told) -> None:
+        while True:
+            seen.add(sink.told)
+            await asyncio.sleep(0)
+
+    # By the clock of this test an object takes a second.
+    async with running(endpoint(api.url), stream=stream) as scene:
+        looking = asyncio.create_task(look(scene.sink))
+        await api.watching("services")
+        await scene.sink.until(lambda: scene.sink.told == 200)
+        looking.cancel()
+    assert seen >= set(range(200))
+
+
 async def test_a_selector_narrows_list_and_watch(api: ApiServer) -> None:
     labelled = {"name": "x", "namespace": "a", "labels": {"dns": "yes"}}
     api.load([service("x") | {"metadata": labelled}, service("y")])

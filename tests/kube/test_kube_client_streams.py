@@ -200,6 +200,7 @@ async def test_an_address_that_only_fails_is_left_too(api: ApiServer) -> None:
         api.create(service("x"))
         async with running(endpoint(ill.url, others=(api.url,)), stream=True) as scene:
             await scene.sink.names("x")
+            await api.watching("services")
             assert scene.client.failures == {}
 
 
