@@ -297,6 +297,8 @@ class Connection(asyncio.Protocol):
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()
+        # What is not asked is asked no more, nor held for answers that come later.
+        self._splitter = Splitter()
         self._hold(0)
         self._listener.lost(self)
 

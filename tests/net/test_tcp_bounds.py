@@ -141,6 +141,20 @@ async def test_what_a_connection_held_is_free_when_it_ends() -> None:
         assert service.listener.held == 0
 
 
+async def test_an_answer_that_comes_after_the_end_holds_nothing() -> None:
+    """The octets behind its question are nobody's any more."""
+    holding = Holding()
+    async with serving(holding) as service:
+        client = await service.connect()
+        client.writer.write(framed(query(), bytes(100))[:-1])
+        pending = await holding.pending()
+        await heard(service, 101)
+        connections(service)[0].abort()
+        assert await client.ended()
+        pending.resolve(query())
+        assert service.listener.held == 0
+
+
 async def test_of_those_who_take_no_replies_the_one_stuck_longest_goes() -> None:
     async with serving(same, connections=2 * MAX_STUCK) as service:
         clients = await connected(service, MAX_STUCK + 2)
