@@ -17,7 +17,16 @@ from struct import Struct
 from kdns.plugins import forwarding
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Outcome, Request, Withheld
-from kdns.plugins.hot import Counting, HotAnswers, Lease, Prepared, Span, Table, orders
+from kdns.plugins.hot import (
+    Counting,
+    HotAnswers,
+    Lease,
+    Prepared,
+    Span,
+    Table,
+    orders,
+    windows,
+)
 from kdns.plugins.peer import Peer, packed
 from kdns.plugins.pending import Pending
 from kdns.telemetry.histogram import SECONDS
@@ -225,33 +234,41 @@ class Dispatcher:
         made = self._finish(block, request, outcome, started)
         keeps = table is not None and outcome.depends is not None and not block.watches_queries
         if keeps and made is not None:
-            self._remember(block, request.query, outcome, made)
+            self._remember(block, request, outcome, made)
         return made
 
-    def _remember(self, block: Block, query: Query, reply: Reply, made: bytes) -> None:
+    def _remember(self, block: Block, request: Request, reply: Reply, made: bytes) -> None:
         """Have `made` at hand for the next who asks the same, if it is what everybody gets.
 
         It comes into a table when it is asked for again: most names that are asked for once are
         random, or misspelt, and would only take the place of others there.
         """
-        if reply.depends is None or made[3] & _RCODE == Rcode.SERVFAIL:
+        query = request.query
+        if reply.depends is None or reply.tc or made[3] & _RCODE == Rcode.SERVFAIL:
+            return
+        if reply.options and _opt_size(query, reply) > _SURE_ROOM:
             return
         question: object = _question(query)
-        if made[2] & _TC and not reply.tc and question is not None:
+        is_cut = bool(made[2] & _TC)
+        if is_cut or not _has_additional(made, query, reply):
+            if request.peer.proto != "udp":
+                return
             # What is left out depends on the room that this client has.
             question = (question, MIN_UDP_SIZE if query.edns is None else query.edns.size)
-        elif not _is_whole(made, query, reply):
-            return
         end = 2 + _HEADER + len(query.key)
         body = made[2 : 2 + _HEADER] + query.key + made[end:]
         bodies: tuple[bytes, ...] = (body,)
         turning = None
-        if reply.rotated and not made[2] & _TC:
+        if reply.rotated:
             span = _rotated_span(body, query, reply)
             if span is None:
                 return
-            bodies = orders(body, *span)
-            turning = span if len(bodies) < span[2] else None
+            if is_cut:
+                # Some take it for the whole, and are not to share a few addresses for ever.
+                bodies = windows(body, *span[:2], reply.answer[-1].rdatas)
+            else:
+                bodies = orders(body, *span)
+                turning = span if len(bodies) < span[2] else None
         depends = reply.depends
         # What rests on more than a lease is made of more than one answer, and not all of it ages.
         counts = len(depends) == 1 and isinstance(depends[0], Lease)
@@ -402,12 +419,8 @@ def _is_plain(query: Query) -> bool:
     return edns is None or all(code == iana.EDNS_NSID for code, _ in edns.options)
 
 
-def _is_whole(made: bytes, query: Query, reply: Reply) -> bool:
-    """Whether nothing was left out for want of room: TC tells of the answer and authority alone."""
-    if made[2] & _TC:
-        return False
-    if reply.options and _opt_size(query, reply) > _SURE_ROOM:
-        return False
+def _has_additional(made: bytes, query: Query, reply: Reply) -> bool:
+    """Whether all Additional records are there: TC does not tell."""
     if not reply.additional:
         return True
     wanted = sum([len(rrset.rdatas) for rrset in reply.additional]) + (query.edns is not None)
@@ -415,12 +428,17 @@ def _is_whole(made: bytes, query: Query, reply: Reply) -> bool:
 
 
 def _rotated_span(body: bytes, query: Query, reply: Reply) -> Span | None:
-    """Where the records that may turn stand in a body: at its end, before the OPT.
+    """Where the records that may turn stand in a body, as many as it holds: at its end, before the
+    OPT.
 
     None where they cannot be turned in place: each must be a pointer, ten octets of header, and
     data of one size, as addresses are.
     """
-    rdatas = reply.answer[-1].rdatas
+    before = sum([len(rrset.rdatas) for rrset in reply.answer[:-1]])
+    held = int.from_bytes(body[4:6], "big") - before
+    if held < 1:
+        return len(body), len(body), 0
+    rdatas = reply.answer[-1].rdatas[:held]
     size = 12 + len(rdatas[0])
     end = len(body) - _opt_size(query, reply)
     start = end - len(rdatas) * size

@@ -15,7 +15,7 @@ count down rests on a `Lease`, and `renew` makes it older where it stands. Every
 number and by octets; what was not used since the last sweep goes first.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from struct import Struct
 
@@ -525,6 +525,22 @@ def orders(body: bytes, start: int, end: int, count: int) -> tuple[bytes, ...]:
         return (body,)
     size = (end - start) // count
     return tuple([_turned(body, start, end, cut) for cut in range(start, end, size)])
+
+
+def windows(body: bytes, start: int, end: int, rdatas: Sequence[bytes]) -> tuple[bytes, ...]:
+    """A body that holds a part of a record set in start:end, with one part after the other.
+
+    rdatas: of the whole set, equal in size; those in the body are the first ones. The parts begin
+    as far from each other as the bounds of a rotated answer ask for; see MAX_ORDERS.
+    """
+    if start == end:
+        return (body,)
+    total, size = len(rdatas), 12 + len(rdatas[0])
+    head = body[start : start + 12]
+    ring = 2 * b"".join([head + rdata for rdata in rdatas])
+    count = max(1, min(total, MAX_ORDERS, MAX_ORDERS_SIZE // len(body)))
+    cuts = [n * total // count * size for n in range(count)]
+    return tuple([body[:start] + ring[cut : cut + end - start] + body[end:] for cut in cuts])
 
 
 def _turned(body: bytes, start: int, end: int, cut: int) -> bytes:

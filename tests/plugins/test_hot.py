@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kdns.plugins import hot
 from kdns.plugins.block import Block
-from kdns.plugins.hot import Entry, HotAnswers, Prepared, Span, Table, orders
+from kdns.plugins.hot import Entry, HotAnswers, Prepared, Span, Table, orders, windows
 from kdns.telemetry.histogram import SECONDS
 
 
@@ -216,6 +216,23 @@ def test_each_order_begins_with_another_record(count: int) -> None:
 def test_one_record_has_one_order_and_too_many_are_not_kept(count: int, size: int) -> None:
     body = b"head" + bytes(count * size)
     assert orders(body, 4, len(body), count) == (body,)
+
+
+@pytest.mark.parametrize(("total", "held"), [(1, 1), (3, 2), (100, 28), (1000, 28), (2000, 250)])
+def test_what_a_body_has_no_room_for_is_in_another_one(total: int, held: int) -> None:
+    """From the first on, and around: as many records in each, and all of them in some."""
+    rdatas = [b"%4d" % number for number in range(total)]
+    records = [b"\xc0\x0c----------" + rdata for rdata in rdatas]
+    start, end = 20, 20 + 16 * held
+    body = bytes(start) + b"".join(records[:held]) + bytes(11)
+    made = windows(body, start, end, rdatas)
+    assert made[0] == body
+    assert len(made) <= hot.MAX_ORDERS
+    assert sum(map(len, made)) <= max(hot.MAX_ORDERS_SIZE, len(body))
+    told = [[each[at : at + 16] for at in range(start, end, 16)] for each in made]
+    assert {record for part in told for record in part} == set(records)
+    assert {(each[:start], each[end:]) for each in made} == {(bytes(start), bytes(11))}
+    assert len({part[0] for part in told}) == len(made)
 
 
 def test_what_has_too_many_orders_is_turned_when_it_is_asked_for(block: Block) -> None:

@@ -183,11 +183,11 @@ happenings: st.SearchStrategy[list[Happening]] = st.lists(
 
 
 def told(wire: bytes) -> tuple[object, ...]:
-    """A reply as dnspython reads it, the order of records aside; of a cut one, that it was cut."""
+    """A reply as dnspython reads it, the order of records aside; of a cut one, its size."""
     message = dns.message.from_wire(wire)
-    head = (wire[:4], message.question[0].to_text(), wire[12 : 12 + 40])
+    head = (wire[:12], message.question[0].to_text(), wire[12 : 12 + 40])
     if message.flags & dns.flags.TC:
-        return head
+        return (*head, len(wire))
     sections = [
         Counter(
             f"{rrset.name} {rrset.ttl} {rrset.rdtype} {rdata}"
@@ -322,6 +322,31 @@ def test_additional_records_that_one_client_had_no_room_for_are_there_for_the_ne
         large = server.ask(ports, iana.SRV, Client(proto="tcp"))
         assert (len(large.answer[0]), len(large.additional)) == (7, 7)
     assert len(server.ask(ports, iana.SRV).additional) < 7
+
+
+def test_what_lacks_additional_records_is_at_hand_for_who_has_as_little_room() -> None:
+    server = Server(synced(service("web.shop", "None"), slice_("s1.shop", "web", *MANY[:7])))
+    ports = f"_http._tcp.{WEB}"
+    replies = [server.wire(PLAIN, name.from_text(ports), iana.SRV) for _ in range(4)]
+    assert len(set(replies)) == 1
+    assert server.hits == 2
+
+
+def test_what_is_too_large_for_tcp_is_kept_for_nobody() -> None:
+    server = Server(synced())
+    server.block.handler = always(Reply(answer=(addresses(WEB, *[1] * 5000),), depends=()))
+    for _ in range(2):
+        assert server.ask(WEB, client=Client(proto="tcp")).flags & dns.flags.TC
+    assert len(server.dispatcher.hot) == 0
+
+
+def test_records_that_turn_and_have_no_room_at_all_do_not_turn() -> None:
+    server = Server(synced())
+    sets = addresses(WEB, *range(40)), addresses("www.example", *range(40))
+    server.block.handler = always(Reply(answer=sets, rotated=True, depends=()))
+    replies = [server.wire(PLAIN, name.from_text(WEB), iana.A) for _ in range(4)]
+    assert len(set(replies)) == 1
+    assert server.hits == 2
 
 
 def test_what_has_options_without_a_sure_room_is_kept_for_nobody() -> None:
@@ -517,3 +542,18 @@ def test_a_truncated_reply_is_at_hand_for_who_has_as_little_room() -> None:
     assert len(first[0]) <= 512 < len(whole)
     assert (first[0][2] & 2, whole[2] & 2) == (2, 0)
     assert narrow[2:] in table.entries
+
+
+@pytest.mark.parametrize("client", [PLAIN, Client(size=512), Client(size=1232, case=0b10)])
+def test_who_takes_cut_answers_for_whole_is_led_to_every_address(client: Client) -> None:
+    """Some stub resolvers do not ask again over TCP: what is left out is another part each time."""
+    listed = [f"10.1.0.{n}" for n in range(200)]
+    server = Server(synced(service("web.shop", "None"), slice_("s1.shop", "web", *listed)))
+    replies = [server.ask(WEB, client=client) for _ in range(400)]
+    assert all(reply.flags & dns.flags.TC for reply in replies)
+    led = Counter(str(record) for reply in replies for record in reply.answer[0])
+    assert set(led) == set(listed)
+    first = [str(reply.answer[0][0]) for reply in replies]
+    assert all(one != other for one, other in pairwise(first))
+    assert len(server.dispatcher.hot) == 1
+    assert (server.hits > 300) == (not client.case)
