@@ -5,6 +5,7 @@ working when the image is kdns's.
 """
 
 import argparse
+import logging
 import platform
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from kdns.kube.client import WATCH_SILENCE_SECONDS
 from kdns.kube.reading import ReadingError
 from kdns.kube.watches import AUDIT_EVERY
 from kdns.plugins.multisocket import MAX_WORKERS
+from kdns.plugins.table import plugins
 from kdns.serve import START_ERRORS, serve
 
 COMMAND_ERRORS = (AskingError, ExplainError, ReadingError, TopError)
@@ -41,15 +43,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.command is None:
         _parser().print_help()
         return 2
+    if getattr(options, "plugins", False):
+        return _list_plugins()
     try:
         if options.command == "serve":
             return serve(options)
+        # What the readers of files log is told as errors are; a server logs to its own place.
+        logging.basicConfig(format="kdns: %(message)s", level=logging.WARNING)
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except (*START_ERRORS, *COMMAND_ERRORS) as error:
         return _fail(error, _status(options.command, error))
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _list_plugins() -> int:
+    """As CoreDNS does, `dns.` and all: a line for each directive."""
+    for name in sorted(plugin.name for plugin in plugins()):
+        print(f"dns.{name}")
+    return 0
 
 
 def _status(command: str, error: Exception) -> int:
@@ -72,8 +85,8 @@ def _parser() -> argparse.ArgumentParser:
         help='the Corefile, "stdin" for standard input (./Corefile)',
     )
     server.add_argument(
-        "-dns.port", "-p", "--port", dest="port", type=port, default=53, metavar="PORT",
-        help="the port of zones that name none (53)",
+        "-dns.port", "--dns.port", "-p", "--port", dest="port", type=port, default=53,
+        metavar="PORT", help="the port of zones that name none (53)",
     )  # fmt: skip
     server.add_argument(
         "--kubeconfig", metavar="FILE", help="how to reach the API server; overrides the Corefile"
@@ -123,6 +136,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     server.add_argument("-quiet", "--quiet", action="store_true", help="no greeting")
     server.add_argument("-pidfile", "--pidfile", metavar="FILE", help="write the process ID there")
+    server.add_argument(
+        "-plugins", "--plugins", action="store_true", help="list the directives, and end"
+    )
     server.add_argument(
         "-version", dest="of_coredns_version", action="store_true", help=argparse.SUPPRESS
     )

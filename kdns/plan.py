@@ -96,7 +96,7 @@ def read_corefile(path: str) -> str:
 
 
 _ADVICE: dict[type[OSError], str] = {
-    FileNotFoundError: "name one with -conf",
+    FileNotFoundError: "expected a Corefile there",
     PermissionError: "see its mode",
 }
 

@@ -56,6 +56,7 @@ START_ERRORS = (
     NotReadyError,
 )
 STDIN = "stdin"
+DEFAULT = "default"
 
 
 def load(options: argparse.Namespace) -> Plan:
@@ -66,11 +67,17 @@ def load(options: argparse.Namespace) -> Plan:
     if options.conf == STDIN:
         text, file = sys.stdin.read(), STDIN
     elif options.conf is None and not Path("Corefile").exists():
-        text, file = DEFAULT_COREFILE.format(port=options.port), "default"
+        text, file = DEFAULT_COREFILE.format(port=options.port), DEFAULT
     else:
         file = options.conf or "Corefile"
         text = read_corefile(file)
-    return make_plan(text, file, environ=os.environ, port=options.port, lenient=options.lenient)
+    plan = make_plan(text, file, environ=os.environ, port=options.port, lenient=options.lenient)
+    if file == DEFAULT:
+        plan.warnings.append(
+            "there is no file Corefile here, and -conf names none: serving what CoreDNS serves "
+            "then, whoami, which tells each client its own address"
+        )
+    return plan
 
 
 def load_again(options: argparse.Namespace) -> Plan:

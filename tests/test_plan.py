@@ -198,7 +198,7 @@ def a_folder(path: Path) -> str:
 
 
 def nothing(path: Path) -> str:
-    return rf"^cannot read {path}: No such file or directory; name one with -conf$"
+    return rf"^cannot read {path}: No such file or directory; expected a Corefile there$"
 
 
 @pytest.mark.parametrize("make", [bad_bytes, a_folder, nothing])

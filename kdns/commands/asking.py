@@ -45,7 +45,9 @@ def read_place(text: str) -> Place:
     """ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT. Raises AskingError."""
     host, port = text, "53"
     if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
+        host, closed, rest = text[1:].partition("]")
+        if not closed or (rest and not rest.startswith(":")):
+            raise AskingError(f"{text!r}: expected [ADDRESS] or [ADDRESS]:PORT")
         port = rest.removeprefix(":") or "53"
     elif text.count(":") == 1:
         host, _, port = text.partition(":")

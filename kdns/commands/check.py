@@ -30,7 +30,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     parser = commands.add_parser(
         "check", help="read a Corefile and say what it means, or what would change in a cluster"
     )
-    parser.add_argument("corefile", metavar="COREFILE", nargs="?")
+    parser.add_argument("corefile", metavar="COREFILE", nargs="?", help="the file to read")
     parser.add_argument(
         "--from-cluster",
         action="store_true",
@@ -38,8 +38,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     )
     add_connection(parser)
     parser.add_argument("-n", "--namespace", default="kube-system", help="of its DNS (%(default)s)")
-    parser.add_argument("-dns.port", "-p", "--port", dest="port", type=port, default=53)
-    parser.add_argument("--lenient", action="store_true")
+    parser.add_argument(
+        "-dns.port", "--dns.port", "-p", "--port", dest="port", type=port, default=53,
+        metavar="PORT", help="the port of zones that name none (%(default)d)",
+    )  # fmt: skip
+    parser.add_argument("--lenient", action="store_true", help="leave unknown directives out")
     parser.set_defaults(run=run, parser=parser)
 
 

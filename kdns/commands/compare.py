@@ -54,9 +54,13 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     parser.add_argument("second", metavar="B", help="kdns: ADDRESS[:PORT]")
     add_source(parser)
     parser.add_argument(
-        "--zone", action="append", metavar="ZONE", help="the cluster's (cluster.local)"
-    )
-    parser.add_argument("--transport", choices=("udp", "tcp", "both"), default="both")
+        "--zone", action="append", type=values.zone, metavar="ZONE",
+        help="the cluster's; may stand several times (cluster.local)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--transport", choices=("udp", "tcp", "both"), default="both",
+        help="over what to ask (%(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--rate", type=values.rate, default=RATE, metavar="N",
         help="questions a second to each server (%(default)g)",
@@ -79,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     Raises AskingError, ManifestError, CredentialsError, ReadingError.
     """
     places = read_place(options.first), read_place(options.second)
-    zones = tuple(_absolute(zone) for zone in options.zone or ("cluster.local",))
+    zones = tuple(f"{zone}." for zone in options.zone or ("cluster.local",))
     found, outcome = asyncio.run(_compare(options, places, zones))
     for reason in found.left_out:
         print(f"kdns: left out: {reason}", file=sys.stderr)
@@ -88,10 +92,6 @@ def run(options: argparse.Namespace) -> int:
     else:
         _show(Console(), options, outcome)
     return int(any(one.kind == "unexpected" for one in outcome.found))
-
-
-def _absolute(zone: str) -> str:
-    return zone.lower().rstrip(".") + "."
 
 
 async def _compare(

@@ -49,14 +49,30 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     """The subcommand."""
     parser = commands.add_parser("explain", help="say why a name resolves, or does not")
     parser.add_argument("name", metavar="NAME", help="a name, or an address for its PTR")
-    parser.add_argument("type", metavar="TYPE", nargs="?", default="", help="(A; PTR, SRV by name)")
+    parser.add_argument(
+        "type",
+        metavar="TYPE",
+        nargs="?",
+        default="",
+        help="of records (A; PTR or SRV by the form of the name)",
+    )
     parser.add_argument(
         "--from", dest="place", metavar="NAMESPACE[/POD]", default="",
         help="who asks (a pod of the namespace default); or a search list, with commas",
     )  # fmt: skip
-    parser.add_argument("--ndots", type=values.count, default=NDOTS, metavar="N", help="(5)")
-    parser.add_argument("-conf", "--conf", metavar="FILE", help="the Corefile (kubeadm's)")
-    parser.add_argument("--zone", default="", help="of search lists (the Corefile's)")
+    parser.add_argument(
+        "--ndots",
+        type=values.count,
+        default=NDOTS,
+        metavar="N",
+        help="of its resolver (%(default)d)",
+    )
+    parser.add_argument(
+        "-conf", "--conf", metavar="FILE", help="the Corefile (what kubeadm's says)"
+    )
+    parser.add_argument(
+        "--zone", type=values.zone, default="", help="of search lists (the Corefile's)"
+    )
     parser.add_argument("--lenient", action="store_true", help="leave unknown directives out")
     parser.add_argument("--json", action="store_true", help="for a machine")
     add_source(parser)
@@ -70,15 +86,12 @@ def run(options: argparse.Namespace) -> int:
     """
     text = address_of(options.name)
     rtype = _type(options.type, text)
-    try:
-        name.from_text(text)
-    except BadName as error:
-        raise ExplainError(f"{options.name!r}: {error}") from error
+    _check(text, "NAME")
     plan = _plan(options)
     cluster = asyncio.run(read_cluster(options, list(Resource)))
     for reason in cluster.left_out:
         print(f"kdns: left out: {reason}", file=sys.stderr)
-    zone = options.zone.strip(".") or _zone(plan)
+    zone = options.zone or _zone(plan)
     search = _search(options.place, zone, cluster)
     explainer = Explainer(plan, cluster.objects)
     explanation = explainer.explain(candidates(text, search, options.ndots), rtype)
@@ -96,6 +109,16 @@ def run(options: argparse.Namespace) -> int:
     if Ending.ANSWER in endings:
         return 0
     return OPEN if Ending.UPSTREAM in endings else 1
+
+
+def _check(text: str, where: str) -> None:
+    """Raises ExplainError for what is no name; `where` it was given."""
+    try:
+        name.from_text(text)
+    except BadName as error:
+        raise ExplainError(f"{where}: expected a name, got {text!r}: {error}") from error
+    if not text:
+        raise ExplainError(f"{where}: expected a name, got nothing")
 
 
 def _type(given: str, text: str) -> str:
@@ -119,7 +142,10 @@ def _plan(options: argparse.Namespace) -> Plan:
 def _search(place: str, zone: str, cluster: Found) -> tuple[str, ...]:
     """The search list of who asks. Raises ExplainError."""
     if "," in place or "." in place:
-        return tuple(part.strip() for part in place.split(",") if part.strip())
+        search = tuple(part.strip() for part in place.split(",") if part.strip())
+        for suffix in search:
+            _check(suffix, "--from")
+        return search
     namespace, _, pod = place.partition("/")
     if not place:
         # What nobody says of a pod is so of every pod: it has some search list.

@@ -6,6 +6,8 @@ import stat
 from pathlib import Path
 
 from kdns.cluster.assign import CIDRError, parse_service_cidrs
+from kdns.wire import name
+from kdns.wire.errors import BadName
 
 MOST = 10_000_000
 
@@ -15,6 +17,15 @@ def port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
     return int(text)
+
+
+def zone(text: str) -> str:
+    """A domain, in lower case and without the dot at its end."""
+    try:
+        name.from_text(text)
+    except BadName as error:
+        raise argparse.ArgumentTypeError(f"expected a domain: {error}") from error
+    return text.lower().strip(".")
 
 
 def count(text: str) -> int:

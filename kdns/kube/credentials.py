@@ -6,6 +6,7 @@ account of the pod we run in, an explicit endpoint with certificate files, and a
 """
 
 import logging
+import os
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -235,6 +236,9 @@ def _show(context: ssl.SSLContext, cert: str, key: str) -> None:
 def reason(error: Exception) -> str:
     """What an error says, in one line and without the errno."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    # asyncio writes the address there, which whoever tells of it has told already.
+    if isinstance(error, OSError) and text.startswith("Connect call failed") and error.errno:
+        text = os.strerror(error.errno)
     return " ".join(text.split()) or type(error).__name__
 
 

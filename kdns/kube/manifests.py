@@ -54,8 +54,13 @@ log = logging.getLogger("kdns.kube")
 def load(
     paths: Sequence[str | Path], *, service_cidrs: Sequence[str] = ()
 ) -> list[tuple[Resource, Object]]:
-    """The objects of files and folders, namespaces first. Raises ManifestError for a bad path."""
+    """The objects of files and folders, namespaces first.
+
+    Raises ManifestError for a bad path, and where there is not one object.
+    """
     objects = Manifests(paths, service_cidrs=service_cidrs).read()
+    if not objects:
+        raise ManifestError(_none_in(paths))
     return [(resource, obj) for (resource, _), obj in objects.items()]
 
 
@@ -120,6 +125,8 @@ class Manifests:
         Raises ManifestError as `read` does.
         """
         objects = self.read()
+        if not objects and not self._said:
+            log.warning("%s; waiting for some", _none_in(self._paths))
         self._told = {}
         self._tell(sink, objects)
 
@@ -173,6 +180,13 @@ class Manifests:
                 held = found.obj.metadata.labels
                 if key[0] is resource and labels.matches(held) and fields.matches(found.fields):
                     yield key, found.obj
+
+
+def _none_in(paths: Sequence[str | Path]) -> str:
+    return (
+        f"{', '.join(map(str, paths))}: nothing of a cluster; expected what kubectl get -o json or "
+        "-o yaml writes of services, endpointslices, namespaces or pods"
+    )
 
 
 def _under(

@@ -18,6 +18,7 @@ PAGE = 500
 MAX_BODY = 512 << 20
 """Bytes of one page."""
 SECONDS = 60.0
+_EXPECTED = "expected the API server that the kubeconfig names"
 
 
 class ReadingError(Exception):
@@ -108,9 +109,9 @@ class Reader:
                 while not response.content.at_eof() and len(body) <= MAX_BODY:
                     body += await response.content.read(MAX_BODY + 1 - len(body))
         except TimeoutError as error:
-            raise ReadingError(f"{connection.server} does not answer") from error
+            raise ReadingError(f"{connection.server} does not answer; {_EXPECTED}") from error
         except (ClientError, OSError) as error:
-            raise ReadingError(f"{connection.server}: {reason(error)}") from error
+            raise ReadingError(f"{connection.server}: {reason(error)}; {_EXPECTED}") from error
         if len(body) > MAX_BODY:
             raise ReadingError(f"{target}: an answer is longer than {MAX_BODY} bytes")
         if response.status != 200:

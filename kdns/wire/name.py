@@ -73,10 +73,10 @@ def _unescape(raw: bytes, position: int, text: str) -> tuple[int, int]:
     digits = raw[position : position + 3]
     if not digits[:1].isdigit():
         if not digits:
-            raise BadName(f"{text!r}: ends in a backslash")
+            raise BadName("ends in a backslash")
         return digits[0], position + 1
     if len(digits) < 3 or not digits.isdigit() or int(digits) > 255:
-        raise BadName(f"{text!r}: expected \\000 to \\255, got \\{digits.decode()}")
+        raise BadName(f"expected \\000 to \\255, got \\{digits.decode()}")
     return int(digits), position + 3
 
 

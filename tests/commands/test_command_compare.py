@@ -71,6 +71,18 @@ def test_a_server_that_is_not_there_is_told_at_once(
     assert "expected a DNS server there" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("place", ["[::1", "[::1]53"])
+def test_brackets_stand_around_an_address(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", place, "127.0.0.1", "--manifests", SHOP]) == 2
+    assert "expected [ADDRESS] or [ADDRESS]:PORT" in capsys.readouterr().err
+
+
+def test_a_zone_that_is_no_domain_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["compare", "127.0.0.1", "127.0.0.1", "--zone", "cluster..local"])
+    assert "--zone: expected a domain: an empty label" in capsys.readouterr().err
+
+
 def test_a_place_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "coredns", "127.0.0.1", "--manifests", SHOP]) == 2
     assert "expected an IP address" in capsys.readouterr().err

@@ -87,6 +87,23 @@ def test_a_question_that_is_none(
     assert said in capsys.readouterr().err
 
 
+def test_a_search_list_is_of_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain("cart", "--from", "a..b,c") == 2
+    assert "--from: expected a name, got 'a..b': an empty label" in capsys.readouterr().err
+
+
+def test_no_name_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain("") == 2
+    assert "NAME: expected a name, got nothing" in capsys.readouterr().err
+
+
+def test_manifests_with_nothing_in_them_explain_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", "cart", "--manifests", str(tmp_path)]) == 2
+    assert f"kdns: {tmp_path}: nothing of a cluster" in capsys.readouterr().err
+
+
 def test_a_corefile_or_a_cluster_that_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert explain("web", "-conf", "nowhere/Corefile") == 2
     assert main(["explain", "web", "--manifests", "nowhere.json"]) == 2

@@ -400,3 +400,20 @@ def test_a_file_that_cannot_be_read_is_told(
     monkeypatch.setattr(module, "open", refuse, raising=False)
     assert told(Manifests([tmp_path])).names() == []
     assert caplog.messages == [f"{path}: Permission denied, expected a file"]
+
+
+# Nothing at all.
+
+
+def test_a_folder_without_an_object_is_an_error_for_who_looks_once(tmp_path: Path) -> None:
+    with pytest.raises(
+        ManifestError, match=f"{tmp_path}: nothing of a cluster; expected what kubectl"
+    ):
+        load([tmp_path])
+
+
+def test_a_folder_without_an_object_is_told_by_who_waits_for_some(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert told(Manifests([tmp_path])).names() == []
+    assert [message.endswith("; waiting for some") for message in caplog.messages] == [True]

@@ -123,7 +123,8 @@ def failing(*args: str) -> str:
 def test_a_missing_corefile(tmp_path: Path) -> None:
     line = failing("-conf", str(tmp_path / "nowhere"))
     assert line == (
-        f"kdns: cannot read {tmp_path}/nowhere: No such file or directory; name one with -conf"
+        f"kdns: cannot read {tmp_path}/nowhere: No such file or directory; "
+        "expected a Corefile there"
     )
 
 
