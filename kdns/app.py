@@ -214,7 +214,7 @@ class App:
                         self.admin.hold(address, held)
                 await self.admin.open(generation.routes)
                 if not silently:
-                    await self.admin.renew(generation.routes)
+                    await self.admin.renew(generation.routes, generation.secured)
             await self.sources.start()
             self._take_over()
             self._guard_memory()
@@ -225,7 +225,7 @@ class App:
     async def answer(self) -> None:
         """Answer what has come in, and what comes."""
         if self.serves_admin:
-            await self.admin.renew(self.running.routes)
+            await self.admin.renew(self.running.routes, self.running.secured)
         await self._begin()
         self.settle()
 
@@ -291,7 +291,7 @@ class App:
         gone = self._take_over()
         self._retired.append(before)
         if self.serves_admin:
-            await self.admin.renew(self.running.routes)
+            await self.admin.renew(self.running.routes, self.running.secured)
         await self._begin()
         if not set(self.running.clusters) <= set(before.clusters):
             self.settle()
@@ -308,7 +308,7 @@ class App:
                 await self._close_endpoint(place, endpoint)
             await staged.generation.end()
         if self.serves_admin:
-            await self.admin.renew(self.running.routes)
+            await self.admin.renew(self.running.routes, self.running.secured)
         await self.sources.keep(self.running.clusters)
 
     async def _begin(self) -> None:

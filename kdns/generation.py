@@ -16,10 +16,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Protocol
 
 from kdns.admin.http import Routes
+from kdns.admin.webconfig import Secured, read_web_config
 from kdns.cluster.state import Cluster, Listener, OnChanged
 from kdns.endpoint import Endpoint, label_of
 from kdns.net.framestream import FrameStream
@@ -39,6 +41,7 @@ from kdns.plugins.parts import (
     Scarce,
     SourceSettings,
     Timer,
+    WebConfigError,
 )
 from kdns.plugins.pending import Pending
 from kdns.plugins.table import WITHOUT_HANDLER
@@ -105,6 +108,8 @@ class Generation:
         self.asked: Top | None = None
         """Where it is counted who asks what, if a block wants that."""
         self.routes: Routes = {}
+        self.secured: dict[str, Secured] = {}
+        """Addresses of HTTP that are served over TLS."""
         self.readiness: list[tuple[str, Callable[[], bool]]] = []
         self.started: list[Callable[[], Awaitable[object] | None]] = []
         self.stopped: list[Callable[[], Awaitable[object] | None]] = []
@@ -305,7 +310,14 @@ class BlockParts:
     def route(self, address: str, path: str, route: Route) -> None:
         self.generation.routes.setdefault(address, {})[path] = route
 
+    def secure(self, address: str, file: str) -> None:
+        secured = read_web_config(Path(file))
+        if self.generation.secured.setdefault(address, secured) != secured:
+            raise WebConfigError(f"{address} is served by another file already; expected the same")
+
     def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:
+        if address in self.generation.secured:
+            return None  # we do not come with a certificate
         return self.generation.process.fetch(address, path, seconds)
 
     def top(self, address: str) -> Top:

@@ -4,10 +4,12 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 
 from aiohttp import web
 
+from kdns.admin.webconfig import Secured
 from kdns.plugins.parts import HttpReply, HttpRequest, Page, Route
 
 CLOSING = 1.0
@@ -22,6 +24,7 @@ class AdminError(OSError):
         return str(self.args[0])
 
 
+_PLAIN: Mapping[str, Secured] = MappingProxyType({})
 Routes = dict[str, dict[str, Route]]
 """By address ("host:port", ":port" for every address), and by path."""
 
@@ -33,6 +36,7 @@ class AdminServer:
         self._routes: Routes = {}
         self._runners: dict[str, web.AppRunner] = {}
         self._sockets: dict[str, list[socket.socket]] = {}
+        self._secured: dict[str, Secured] = {}
 
     @property
     def ports(self) -> dict[str, int]:
@@ -58,37 +62,46 @@ class AdminServer:
             try:
                 self._sockets[address] = await _listen(address, self._share(address))
             except OSError as error:
-                await self.renew(self._routes)
+                await self.renew(self._routes, self._secured)
                 raise AdminError(
                     f"http {address} ({' '.join(paths)}): {_reason(error)}; "
                     "give another address in the Corefile, or stop what listens there"
                 ) from error
 
-    async def renew(self, routes: Routes) -> None:
-        """Serve these routes, and no others, on sockets that are open."""
+    async def renew(self, routes: Routes, secured: Mapping[str, Secured] = _PLAIN) -> None:
+        """Serve these routes, and no others, on sockets that are open.
+
+        secured: the addresses that speak TLS. One that did not, or did otherwise, begins anew: what
+        connects meanwhile waits.
+        """
         self._routes = routes
         for address in routes:
+            if address in self._runners and secured.get(address) != self._secured.get(address):
+                await self._runners.pop(address).cleanup()
             if address not in self._runners:
-                await self._serve(address)
+                await self._serve(address, secured.get(address))
         for address in self._sockets.keys() - routes.keys():
             sockets = self._sockets.pop(address)
             if address in self._runners:
                 await self._runners.pop(address).cleanup()
             for sock in sockets:
                 sock.close()
+        self._secured = dict(secured)
 
     async def close(self) -> None:
         """Close the sockets. Twice is harmless."""
         await self.renew({})
 
-    async def _serve(self, address: str) -> None:
+    async def _serve(self, address: str, secured: Secured | None) -> None:
         app = web.Application()
         app.router.add_get("/{path:.*}", self._handler(address))
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSING)
         self._runners[address] = runner
         await runner.setup()
+        context = None if secured is None else secured.context
         for sock in self._sockets[address]:
-            await web.SockSite(runner, sock).start()
+            # A site closes its socket at its end; ours stays, for another one.
+            await web.SockSite(runner, sock.dup(), ssl_context=context).start()
 
     def _handler(self, address: str) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:

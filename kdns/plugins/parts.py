@@ -89,6 +89,10 @@ class SourceSettings:
     pod_names: bool = False
 
 
+class WebConfigError(ValueError):
+    """Why an address cannot be served over TLS: what, where, and what was expected."""
+
+
 class Parts(Protocol):
     """The world, as one server block's directives see it."""
 
@@ -146,6 +150,12 @@ class Parts(Protocol):
 
     def route(self, address: str, path: str, route: Route) -> None:
         """Serve `path` over HTTP on `address` ("host:port" or ":port")."""
+
+    def secure(self, address: str, file: str) -> None:
+        """Serve all that is on `address` over TLS, as a web configuration file says.
+
+        Raises WebConfigError.
+        """
 
     def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:
         """Whether what we serve over HTTP there is 200, within so many seconds.

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from kdns.corefile import values
 from kdns.corefile.errors import CorefileError
-from kdns.corefile.model import Directive
+from kdns.corefile.model import Directive, Token
 from kdns.plugins.chain import Handler, Request
 from kdns.plugins.configured import Configured, read_options
-from kdns.plugins.parts import Parts
+from kdns.plugins.parts import Parts, WebConfigError
 from kdns.telemetry.histogram import SECONDS
 from kdns.wire import name
 from kdns.wire.reply import Reply
@@ -24,12 +24,21 @@ class Prometheus(Configured):
     address: str = DEFAULT_ADDRESS
     runtime: bool = False
     exemplars: bool = False
+    tls: Token | None = None
+    """The name of a web configuration file."""
 
     def explain(self) -> str:
+        if self.tls is not None:
+            return f"https://{self.address}/metrics, by {self.tls.text}"
         return f"http://{self.address}/metrics"
 
     def build(self, parts: Parts, following: Handler) -> Handler:
         parts.block.counted = True
+        if self.tls is not None:
+            try:
+                parts.secure(self.address, self.tls.text)
+            except WebConfigError as error:
+                raise CorefileError.at(self.tls, f"tls: {error}") from error
         parts.metrics_route(self.address, runtime=self.runtime)
         if self.exemplars:
             parts.block.observers.append(Exemplars(parts))
@@ -59,20 +68,19 @@ def parse(directive: Directive, zones: tuple[str, ...]) -> Prometheus:
     """See configured.Parse."""
     args = values.at_most(directive, 1)
     given: dict[str, bool] = {}
+    files: list[Token] = []
 
     def flag(field: str) -> Callable[[Directive], object]:
         return lambda option: given.__setitem__(field, values.flag(option))
 
+    def tls(option: Directive) -> None:
+        if files:
+            raise CorefileError.at(option, "tls stands twice; expected once")
+        files.extend(values.exactly(option, 1))
+
     read_options(
         directive,
-        {"runtime_metrics": flag("runtime"), "exemplars": flag("exemplars"), "tls": _not_yet},
+        {"runtime_metrics": flag("runtime"), "exemplars": flag("exemplars"), "tls": tls},
     )
     address = str(values.listen_address(args[0])) if args else DEFAULT_ADDRESS
-    return Prometheus(address, **given)
-
-
-def _not_yet(option: Directive) -> None:
-    # An error and no warning: what somebody wants encrypted is not served in the clear.
-    raise CorefileError.at(
-        option, "prometheus: tls is an option of CoreDNS that kdns does not have yet"
-    )
+    return Prometheus(address, **given, tls=files[0] if files else None)

@@ -14,7 +14,14 @@ from kdns.plugins.block import Block
 from kdns.plugins.chain import Handler, Outcome, Request, refuse
 from kdns.plugins.configured import Configured, Parse
 from kdns.plugins.hot import Lease
-from kdns.plugins.parts import HttpReply, Route, Scarce, SourceSettings, Timer
+from kdns.plugins.parts import (
+    HttpReply,
+    Route,
+    Scarce,
+    SourceSettings,
+    Timer,
+    WebConfigError,
+)
 from kdns.plugins.peer import Peer, Proto
 from kdns.plugins.pending import Pending
 from kdns.plugins.tap import SinkSettings
@@ -80,6 +87,8 @@ class FakeParts:
     readiness: list[tuple[str, Callable[[], bool]]] = field(default_factory=list)
     scarce: list[tuple[Scarce, Callable[[float], object]]] = field(default_factory=list)
     lameduck: float = 0.0
+    web_error: str = ""
+    secured: dict[str, str] = field(default_factory=dict)
     started: list[Callable[[], Awaitable[object] | None]] = field(default_factory=list)
     stopped: list[Callable[[], Awaitable[object] | None]] = field(default_factory=list)
     addresses: tuple[bytes, ...] = (bytes((10, 0, 0, 9)),)
@@ -131,6 +140,11 @@ class FakeParts:
 
     def route(self, address: str, path: str, route: Route) -> None:
         self.routes[address, path] = route
+
+    def secure(self, address: str, file: str) -> None:
+        if self.web_error:
+            raise WebConfigError(self.web_error)
+        self.secured[address] = file
 
     def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:
         self.fetched.append((address, path, seconds))

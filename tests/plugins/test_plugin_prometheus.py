@@ -33,7 +33,8 @@ def test_the_block_is_counted_and_its_counts_are_served(text: str, address: str)
         ("prometheus 9153", r"^Corefile:2: expected HOST:PORT"),
         ("prometheus :1 :2", r"^Corefile:2: prometheus: expected at most 1 argument"),
         ("prometheus {\nruntime_metrics x\n}", r"^Corefile:3: runtime_metrics: expected 0 arg"),
-        ("prometheus {\ntls web.yml\n}", r"^Corefile:3: prometheus: tls .* not have yet"),
+        ("prometheus {\ntls\n}", r"^Corefile:3: tls: expected 1 argument"),
+        ("prometheus {\ntls a\ntls b\n}", r"^Corefile:4: tls stands twice; expected once"),
         (
             "prometheus {\nx\n}",
             r"^Corefile:3: prometheus: unknown option 'x'; expected exemplars, runtime_",
@@ -43,6 +44,20 @@ def test_the_block_is_counted_and_its_counts_are_served(text: str, address: str)
 def test_bad_arguments_are_told_with_their_place(text: str, message: str) -> None:
     with pytest.raises(CorefileError, match=message):
         settings(prometheus.parse, text)
+
+
+def test_a_web_configuration_file_says_how_its_address_is_secured() -> None:
+    parts = FakeParts()
+    configured = settings(prometheus.parse, "prometheus :9153 {\ntls web.yml\n}")
+    configured.build(parts, refuse)
+    assert parts.secured == {":9153": "web.yml"}
+    assert configured.explain() == "https://:9153/metrics, by web.yml"
+
+
+def test_what_is_wrong_with_that_file_is_told_with_its_place() -> None:
+    parts = FakeParts(web_error="web.yml: expected YAML")
+    with pytest.raises(CorefileError, match=r"^Corefile:3: tls: web\.yml: expected YAML"):
+        settings(prometheus.parse, "prometheus {\ntls web.yml\n}").build(parts, refuse)
 
 
 def test_exemplars_are_the_last_query_of_each_bucket() -> None:
