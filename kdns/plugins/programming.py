@@ -24,8 +24,11 @@ _HELP = "Seconds from what changed a service's endpoints until it was answered, 
 def measure(cluster: Cluster, meters: Meters, now: Callable[[], float]) -> None:
     """Have what `cluster` is told from now on be counted. now: seconds since the epoch."""
     counted = [
-        meters.histogram(f"{who}_programming_duration_seconds", _HELP, BOUNDS, ("service_kind",))
-        for who in ("kdns", "coredns_kubernetes_dns")
+        meters.histogram(metric, _HELP, BOUNDS, ("service_kind",))
+        for metric in (
+            "kdns_programming_duration_seconds",
+            "coredns_kubernetes_dns_programming_duration_seconds",
+        )
     ]
 
     def changed(obj: model.Object, triggered: float) -> None:
