@@ -41,6 +41,9 @@ Bear = Callable[[int, Ties], int]
 """The life of worker N at its end of the ties, in a process of its own; its exit status."""
 
 
+_FOR_ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
 class Nursery:
     """The overseer's side."""
 
@@ -79,7 +82,7 @@ def plant(bear: Bear) -> Nursery:
 def _tend(control: socket.socket, bear: Bear) -> None:
     """Bear workers until the overseer is gone."""
     # What is meant for all, as a terminal's Ctrl-C is, only the overseer decides about.
-    for told in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
+    for told in (*_FOR_ALL, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(told, signal.SIG_IGN)
     # Nobody asks how a worker ended: the overseer sees that its link did.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

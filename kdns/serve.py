@@ -6,6 +6,7 @@
 TERM, INT    drain, and end with 0; a second one ends it at once, with 2
 QUIT         end at once, with 0
 USR1         read the Corefile again, and change over
+USR2         start a new process in this one's place, with --takeover
 HUP          nothing
 """
 
@@ -43,6 +44,7 @@ from kdns.sockets import Sockets, open_sockets
 from kdns.systemd import Given, Manager, fits, given_sockets, sort_out
 from kdns.takeover import Giver, Taken, TakeoverError, spread, take
 from kdns.telemetry.lines import Format, LineHandler
+from kdns.upgrade import Upgrade, hindrance
 
 log = logging.getLogger("kdns")
 
@@ -270,6 +272,8 @@ class _Running:
         start.let_go()
         reloader = _reloader(app, start)
         signals.on_reload(reloader.tell)
+        self._upgrade = _upgrade(start.options, self._loop)
+        signals.on_upgrade(self._upgrade.tell)
         self._reloading = asyncio.create_task(reloader.run(), name="reload")
         _announce(start.plan, app, start.options)
         self._manager.ready()
@@ -290,7 +294,10 @@ class _Running:
         for task in (*waiting, self._reloading):
             task.cancel()
         self._signals.end_at_once_when_told_again()
-        self._manager.stopping()
+        if self.left and self._upgrade.successor:
+            self._manager.left_to(self._upgrade.successor)
+        else:
+            self._manager.stopping()
         if self._giver is not None:
             self._giver.close()
         if self.left:
@@ -334,6 +341,12 @@ def _reloader(app: App, start: _Start) -> Reloader:
     return Reloader(app, lambda: load_again(options), open_new, SystemRandom(), tell)
 
 
+def _upgrade(options: argparse.Namespace, loop: asyncio.AbstractEventLoop) -> Upgrade:
+    pid = os.getpid()
+    why_not = hindrance(takeover=options.takeover, conf=options.conf, pid=pid)
+    return Upgrade(why_not, [sys.executable, *sys.orig_argv[1:]], os.environ, loop)
+
+
 class _Signals:
     """What the process is told from outside. Make it in the running loop of the main thread."""
 
@@ -346,12 +359,16 @@ class _Signals:
         loop.add_signal_handler(signal.SIGQUIT, lambda: os._exit(0))
         # As in CoreDNS: HUP is nobody's business, for a terminal that closes must not stop a
         # server; and there is nothing to read again before there is something that runs.
-        for number in (signal.SIGHUP, signal.SIGUSR1):
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
 
     def on_reload(self, tell: Callable[[], object]) -> None:
         """What to do when told to read the Corefile again."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, tell)
+
+    def on_upgrade(self, tell: Callable[[], object]) -> None:
+        """What to do when told to make room for a new process."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, tell)
 
     def end_at_once_when_told_again(self) -> None:
         """A second signal does not wait for the lameduck."""

@@ -139,6 +139,10 @@ class Manager:
         """It was told to stop."""
         self._tell("STOPPING=1")
 
+    def left_to(self, pid: int) -> None:
+        """Another process of the service answers now, and goes on when this one ends."""
+        self._tell(f"MAINPID={pid}")
+
     def alive(self) -> None:
         """The loop turns."""
         self._tell("WATCHDOG=1")

@@ -1,6 +1,8 @@
 """A server takes the place of another; what is asked meanwhile waits, and is answered."""
 
 import asyncio
+import os
+import re
 import signal
 import socket
 import subprocess
@@ -114,6 +116,38 @@ def asked_meanwhile(corefile: Path, args: tuple[str, ...]) -> list[int]:
         finally:
             over.set()
     return asked
+
+
+def test_a_signal_has_it_start_its_successor(corefile: Path, tmp_path: Path) -> None:
+    path = str(tmp_path / "control")
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify,
+        serving(corefile, "--takeover", path, NOTIFY_SOCKET=str(tmp_path / "notify")) as before,
+    ):
+        notify.bind(str(tmp_path / "notify"))
+        notify.settimeout(60)
+        before.process.send_signal(signal.SIGUSR2)
+        successor = 0
+        try:
+            before.wait_for("to take over")
+            told = re.search(r"process ([0-9]+) is started", before.output[-1])
+            assert told is not None
+            successor = int(told[1])
+            # In whichever order, from whom it is to hear and from whom it may.
+            heard = {notify.recv(4096).decode() for _ in range(2)}
+            assert heard == {f"READY=1\nMAINPID={successor}", f"MAINPID={successor}"}
+            assert before.process.wait(timeout=60) == 0
+            assert rcode(before.port, NAME) == dns.rcode.NOERROR
+        finally:
+            if successor:
+                os.kill(successor, signal.SIGKILL)
+
+
+def test_without_a_place_to_take_over_at_that_signal_is_a_line(corefile: Path) -> None:
+    with serving(corefile) as server:
+        server.process.send_signal(signal.SIGUSR2)
+        server.wait_for("SIGUSR2: only with --takeover PATH")
+        assert rcode(server.port, NAME) == dns.rcode.NOERROR
 
 
 # A service manager's sockets.
