@@ -120,12 +120,12 @@ def asked_meanwhile(corefile: Path, args: tuple[str, ...]) -> list[int]:
 
 def test_a_signal_has_it_start_its_successor(corefile: Path, tmp_path: Path) -> None:
     path = str(tmp_path / "control")
-    with (
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify,
-        serving(corefile, "--takeover", path, NOTIFY_SOCKET=str(tmp_path / "notify")) as before,
-    ):
-        notify.bind(str(tmp_path / "notify"))
-        notify.settimeout(60)
+    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notify.bind(str(tmp_path / "notify"))
+    notify.settimeout(60)
+    manager = str(tmp_path / "notify")
+    with notify, serving(corefile, "--takeover", path, NOTIFY_SOCKET=manager) as before:
+        assert notify.recv(4096).startswith(b"READY=1")
         before.process.send_signal(signal.SIGUSR2)
         successor = 0
         try:
