@@ -30,7 +30,7 @@ _COLOURS: dict[Kind, str] = {"same": "green", "ttl": "green", "known": "cyan", "
 _MEANINGS: dict[Kind, str] = {
     "same": "the same answer",
     "ttl": "the same answer, other TTLs: a cache, or another ttl",
-    "known": "the standard asks for what B says, see docs/differences.md",
+    "known": "the standard asks for what B says",
     "unexpected": "no text says why",
 }
 
@@ -194,7 +194,9 @@ def _show_known(console: Console, found: Sequence[Compared]) -> None:
             texts.setdefault(one.why, []).append(one)
     if not texts:
         return
-    table = Table(title="known: B follows the text", title_justify="left")
+    table = Table(
+        title="known: B follows the text; all are in docs/differences.md", title_justify="left"
+    )
     table.add_column("text")
     table.add_column("answers", justify="right")
     table.add_column("such as", style="cyan", overflow="fold")

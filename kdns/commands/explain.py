@@ -197,24 +197,39 @@ def _json(explanation: Explanation, search: tuple[str, ...]) -> object:
 
 def _show(console: Console, explanation: Explanation, whole: str) -> None:
     """whole: the name as it was given, where it is one of the cluster's: the one that is meant."""
-    table = Table(title=f"{explanation.type}, in the order of the resolver", title_justify="left")
-    for header in ("asked for", "because", "by", "ends"):
+    blocks = {one.block for one in explanation.tried}
+    title = f"{explanation.type}, in the order of the resolver"
+    if len(blocks) == 1 and blocks != {""}:
+        # Said once, so that there is room for the names.
+        title += f", by the block {escape(blocks.pop())}"
+    table = Table(title=title, title_justify="left")
+    names = [one.name for one in explanation.tried] + [one.name for one in explanation.left]
+    fits = max(map(len, names)) <= console.width // 2
+    table.add_column("asked for", overflow="fold", no_wrap=fits)
+    for header in ("because", "by", "ends"):
         table.add_column(header, overflow="fold")
     for one in explanation.tried:
         colour = _COLOURS.get(one.ending, "red")
-        by = f"{one.directive or '-'} in {one.block}" if one.block else "-"
+        by = one.directive or "-"
+        if one.block in blocks and one.block:
+            by += f" in {one.block}"
         table.add_row(
-            escape(one.name), escape(one.why), escape(by), f"[{colour}]{one.ending.value}[/]"
+            escape(one.name), _because(one.why), escape(by), f"[{colour}]{one.ending.value}[/]"
         )
     for candidate in explanation.left:
         table.add_row(
-            escape(candidate.name), escape(candidate.why), "", "[dim]not asked any more[/]"
+            escape(candidate.name), _because(candidate.why), "", "[dim]not asked any more[/]"
         )
     console.print(table)
     answer = explanation.answer
     meant = [one for one in explanation.tried if one.name == whole] or explanation.tried
     for one in [answer] if answer else meant:
         _show_one(console, one)
+
+
+def _because(why: str) -> str:
+    """The name shows already what of the search list it ends in."""
+    return "search list" if why.startswith("search ") else escape(why)
 
 
 def _show_one(console: Console, tried: Tried) -> None:

@@ -61,7 +61,26 @@ def test_a_name_that_an_upstream_is_asked_for() -> None:
 
 def test_the_corefile_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert explain("cart", "-conf", str(EXAMPLES / "Corefile"), "--from", "a.test, b.test") == 3
-    assert "search a.test" in capsys.readouterr().out
+    assert "cart.a.test. " in capsys.readouterr().out
+
+
+def test_names_are_whole_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    explain("cart", "--from", "payments")
+    assert "│ cart.payments.svc.cluster.local. │ search list" in capsys.readouterr().out
+
+
+def test_who_answers_is_told_of_each_name_where_blocks_differ(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corefile = tmp_path / "Corefile"
+    corefile.write_text("cluster.local {\n kubernetes\n}\n. {\n forward . 127.0.0.1\n}\n")
+    explain("nope", "--from", "shop", "-conf", str(corefile))
+    told = capsys.readouterr().out
+    assert "by the block" not in told
+    assert "kubernetes in" in told
 
 
 def test_a_machine_can_read_it(capsys: pytest.CaptureFixture[str]) -> None:
