@@ -9,7 +9,8 @@ import pytest
 from aiohttp import web
 
 from kdns.cli import main
-from tests.migration.shapes import KUBEADM_COREFILE, Objects, kubeadm
+from tests.corefiles import KUBEADM_BEFORE
+from tests.migration.shapes import Objects, kubeadm
 
 
 class Server:
@@ -83,7 +84,7 @@ async def test_a_cluster_that_must_be_mended_first(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trees = kubeadm()
-    trees[2]["data"]["Corefile"] = KUBEADM_COREFILE.replace("loop", "frobnicate")
+    trees[2]["data"]["Corefile"] = KUBEADM_BEFORE.replace("loop", "frobnicate")
     server.objects = Objects(trees)
     assert await check(tmp_path, server.url) == 1
     assert "stops\tCorefile" in capsys.readouterr().out
@@ -106,7 +107,7 @@ async def test_an_api_server_that_is_not_there(
 
 def test_a_corefile_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "Corefile"
-    file.write_text(KUBEADM_COREFILE)
+    file.write_text(KUBEADM_BEFORE)
     assert main(["check", str(file)]) == 0
     assert "pods insecure" in capsys.readouterr().out
 

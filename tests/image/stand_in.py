@@ -21,33 +21,13 @@ from pathlib import Path, PurePosixPath
 from rich.console import Console
 from rich.table import Table
 
+from tests.corefiles import KUBEADM_BEFORE
 from tests.image.container import UID
 from tests.image.dockerfile import Instruction, Stage, expand, read, sent
 
 SOURCE = Path(__file__).parents[2]
 KUBEADM = ["-conf", "/etc/coredns/Corefile"]
 KUBEADM_MEMORY = 170 * 2**20
-COREFILE = """.:53 {
-    errors
-    health {
-        lameduck 5s
-    }
-    ready
-    kubernetes cluster.local in-addr.arpa ip6.arpa {
-        pods insecure
-        fallthrough in-addr.arpa ip6.arpa
-        ttl 30
-    }
-    prometheus :9153
-    forward . /etc/resolv.conf {
-        max_concurrent 1000
-    }
-    cache 30
-    loop
-    reload
-    loadbalance
-}
-"""
 LENT = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 RUN = """
 mount --make-rprivate / && mount --bind "$1" "$1" && mount -t proc proc "$1/proc" || exit 125
@@ -178,7 +158,7 @@ def _ask(root: Path, environment: dict[str, str], stage: Stage, how: list[str]) 
     entry = stage.all("ENTRYPOINT")[-1].argv
     corefile = root.parent / "corefile"
     corefile.mkdir(exist_ok=True)
-    (corefile / "Corefile").write_text(COREFILE)
+    (corefile / "Corefile").write_text(KUBEADM_BEFORE)
     state = root.parent / "state"
     state.mkdir(exist_ok=True)
     os.chown(state, UID, UID)

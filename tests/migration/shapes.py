@@ -3,30 +3,11 @@
 import copy
 from typing import Any
 
+from tests.corefiles import KUBEADM_BEFORE
+
 Tree = dict[str, Any]
 
-KUBEADM_COREFILE = """.:53 {
-    errors
-    health {
-       lameduck 5s
-    }
-    ready
-    kubernetes cluster.local in-addr.arpa ip6.arpa {
-       pods insecure
-       fallthrough in-addr.arpa ip6.arpa
-       ttl 30
-    }
-    prometheus :9153
-    forward . /etc/resolv.conf {
-       max_concurrent 1000
-    }
-    cache 30
-    loop
-    reload
-    loadbalance
-}
-"""
-K3S_COREFILE = KUBEADM_COREFILE.replace(
+K3S_COREFILE = KUBEADM_BEFORE.replace(
     "    loadbalance\n}", "    loadbalance\n    import /etc/coredns/custom/*.override\n}"
 ) + ("import /etc/coredns/custom/*.server\n")
 
@@ -110,7 +91,7 @@ def kubeadm() -> list[Tree]:
     return [
         deployment(),
         service(),
-        configmap("coredns", Corefile=KUBEADM_COREFILE),
+        configmap("coredns", Corefile=KUBEADM_BEFORE),
         role("endpoints", "services", "pods", "namespaces", "endpointslices"),
         binding(),
         node(""),
@@ -167,7 +148,7 @@ def rke2() -> list[Tree]:
     name = "rke2-coredns-rke2-coredns"
     made = deployment(name)
     made["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"] = name
-    held = configmap(name, Corefile=KUBEADM_COREFILE)
+    held = configmap(name, Corefile=KUBEADM_BEFORE)
     return [made, service(name), held, *kubeadm()[3:-1], node("rke2://one", "v1.34.1+rke2r1")]
 
 

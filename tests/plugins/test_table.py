@@ -12,6 +12,7 @@ from kdns.corefile.parser import parse
 from kdns.plugins import table, whoami
 from kdns.plugins.configured import Configured, Plugin
 from kdns.plugins.table import BUILT_IN, OF_COREDNS, Known, plugins, understand
+from tests.corefiles import HELM, KUBEADM
 
 COREDNS_ORDER = re.findall(
     r"\S+",
@@ -22,50 +23,6 @@ COREDNS_ORDER = re.findall(
     "etcd loop forward grpc erratic whoami on sign view nomad",
 )
 OUR_OWN = {"top", "rrl"}
-
-KUBEADM = """.:53 {
-    errors
-    health {
-       lameduck 5s
-    }
-    ready
-    kubernetes cluster.local in-addr.arpa ip6.arpa {
-       pods insecure
-       fallthrough in-addr.arpa ip6.arpa
-       ttl 30
-    }
-    prometheus :9153
-    forward . /etc/resolv.conf {
-       max_concurrent 1000
-    }
-    cache 30 {
-       disable success cluster.local
-       disable denial cluster.local
-    }
-    loop
-    reload
-    loadbalance
-}
-"""
-HELM = """.:53 {
-    errors
-    health {
-        lameduck 10s
-    }
-    ready
-    kubernetes cluster.local cluster.local in-addr.arpa ip6.arpa {
-        pods insecure
-        fallthrough in-addr.arpa ip6.arpa
-        ttl 30
-    }
-    prometheus 0.0.0.0:9153
-    forward . /etc/resolv.conf
-    cache 30
-    loop
-    reload
-    loadbalance
-}
-"""
 
 
 def understood(
