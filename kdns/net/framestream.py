@@ -99,7 +99,7 @@ class FrameStream:
             try:
                 await self._connection()
             except (OSError, TimeoutError, EOFError, FrameStreamError) as error:
-                why = str(error) or type(error).__name__
+                why = _reason(error)
                 if why != self._why:
                     log.warning("dnstap to %s: %s; trying again", self._settings, why)
                     self._why = why
@@ -241,3 +241,11 @@ async def _read_control(reader: asyncio.StreamReader) -> tuple[int, list[bytes]]
             types.append(body[at : at + size])
         at += size
     return _LENGTH.unpack_from(body)[0], types
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, without its number: an address that nobody listens at, mostly."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, TimeoutError):
+        text = f"no answer in {PATIENCE:g} s"
+    return text or type(error).__name__
