@@ -34,7 +34,7 @@ from kdns.wire import iana, name
 from kdns.wire.errors import WireError
 from kdns.wire.iana import Rcode
 from kdns.wire.message import MIN_UDP_SIZE, Query, read_query, salvage
-from kdns.wire.reply import Reply, size_limit, write_reply
+from kdns.wire.reply import MAX_UDP_SIZE, Reply, size_limit, write_reply
 
 log = logging.getLogger("kdns.query")
 
@@ -151,7 +151,7 @@ class Dispatcher:
         if prepared is not None:
             made = self._make(prepared, wire, query, table, started)
         if made is None and table.proto == "udp" and question is not None:
-            cut = self.hot.get((question, MIN_UDP_SIZE if query.edns is None else query.edns.size))
+            cut = self.hot.get((question, _room(query)))
             if cut is not None:
                 made = self._make(cut, wire, query, table, started)
         return made
@@ -251,10 +251,11 @@ class Dispatcher:
         question: object = _question(query)
         is_cut = bool(made[2] & _TC)
         if is_cut or not _has_additional(made, query, reply):
-            if request.peer.proto != "udp":
-                return
             # What is left out depends on the room that this client has.
-            question = (question, MIN_UDP_SIZE if query.edns is None else query.edns.size)
+            room = _room(query)
+            if request.peer.proto != "udp" or room not in _ROOMS:
+                return
+            question = (question, room)
         end = 2 + _HEADER + len(query.key)
         body = made[2 : 2 + _HEADER] + query.key + made[end:]
         bodies: tuple[bytes, ...] = (body,)
@@ -411,6 +412,11 @@ def _question(query: Query) -> bytes | None:
     return query.key + _THREE.pack(query.qtype, query.qclass, query.flags & _COPIED | kind)
 
 
+def _room(query: Query) -> int:
+    """Octets that a client has for a datagram, and nobody gives it more."""
+    return MIN_UDP_SIZE if query.edns is None else min(query.edns.size, MAX_UDP_SIZE)
+
+
 def _is_plain(query: Query) -> bool:
     """Whether others will send the same octets: no letter case of its own, no cookie."""
     if query.qname != query.key:
@@ -464,6 +470,9 @@ _HEADER = 10
 """Octets of a header after the ID."""
 _TC = iana.TC >> 8
 _RCODE = 15
+_ROOMS = frozenset((512, 1200, 1220, 1232, 1280, 1400, 1410, 1452, 1472, 2048, 4000, 4096))
+"""What resolvers have room for, octets. Answers that are cut are at hand for these alone: else one
+name, asked for with every size, would take the place of all the others."""
 _SURE_ROOM = MIN_UDP_SIZE - 12 - name.MAX_NAME - 4
 """Octets of an OPT that every reply has room for."""
 

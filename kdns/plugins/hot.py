@@ -351,6 +351,8 @@ class Table:
         for counters, hits in self._owed.values():
             counters.durations.add(self.seconds.take(hits))
         self._owed.clear()
+        # The rest is of blocks that count nothing.
+        self.seconds.take(sum(self.seconds.counts))
 
     def clear(self) -> None:
         """Forget every answer and every block; all hits go into the metrics."""

@@ -314,6 +314,8 @@ def test_blocks_are_told_apart_and_those_that_count_nothing_do_not(block: Block)
     table.count()
     assert (asked(block), asked(second), asked(silent)) == (1, 2, 0)
     assert sum(block.counters.durations.counts) == 1
+    # Nor is what its answers took shared out to others later.
+    assert sum(table.seconds.counts) == 0
 
 
 def test_many_kinds_of_hits_are_counted_all_the_same(block: Block) -> None:

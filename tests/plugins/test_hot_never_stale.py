@@ -255,6 +255,7 @@ def test_hot_answers_are_those_that_would_be_made_now_and_are_counted_alike(
     assert counted.requests == right.requests
     assert counted.responses == right.responses
     assert counted.do_requests == right.do_requests
+    assert sum(counted.durations.counts) == sum(right.durations.counts)
     assert counted.request_sizes == right.request_sizes
     assert {p: h.counts for p, h in counted.response_sizes.items()} == {
         p: h.counts for p, h in right.response_sizes.items()
@@ -557,3 +558,16 @@ def test_who_takes_cut_answers_for_whole_is_led_to_every_address(client: Client)
     assert all(one != other for one, other in pairwise(first))
     assert len(server.dispatcher.hot) == 1
     assert (server.hits > 300) == (not client.case)
+
+
+def test_nobody_fills_the_memory_by_asking_with_every_size() -> None:
+    """What is cut is kept for the sizes that resolvers have."""
+    listed = [f"10.1.0.{n}" for n in range(250)] + [f"10.1.1.{n}" for n in range(250)]
+    server = Server(synced(service("web.shop", "None"), slice_("s1.shop", "web", *listed)))
+    server.ask("x.shop.svc.cluster.local")
+    for size in (*range(512, 4200, 64), 1400, 1410, 65_535):
+        assert server.ask(WEB, client=Client(size=size)).flags & dns.flags.TC
+    assert len(server.dispatcher.hot) < 16
+    before = server.hits
+    server.ask(WEB, client=Client(size=65_535))
+    assert server.hits == before + 1
