@@ -6,6 +6,7 @@ working when the image is kdns's.
 
 import argparse
 import logging
+import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
@@ -27,7 +28,8 @@ from kdns.serve import START_ERRORS, serve
 
 COMMAND_ERRORS = (AskingError, ExplainError, ReadingError, TopError)
 INTERRUPTED = 130
-"""What a shell says of a command that SIGINT ended."""
+UNREAD = 141
+"""What a shell says of commands that SIGINT and SIGPIPE ended."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,12 +52,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             return serve(options)
         # What the readers of files log is told as errors are; a server logs to its own place.
         logging.basicConfig(format="kdns: %(message)s", level=logging.WARNING)
-        run: Callable[[argparse.Namespace], int] = options.run
-        return run(options)
+        return _run(options.run, options)
     except (*START_ERRORS, *COMMAND_ERRORS) as error:
         return _fail(error, _status(options.command, error))
+    except BrokenPipeError:
+        # Whoever read has had enough, `head` say; the interpreter would complain as it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    status = command(options)
+    sys.stdout.flush()
+    return status
 
 
 def _list_plugins() -> int:

@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
@@ -392,12 +393,12 @@ def _announce(plan: Plan, app: App, options: argparse.Namespace) -> None:
 
 def _greet(plan: Plan) -> None:
     """As CoreDNS does."""
-    for block in plan.blocks:
-        for zone in block.zones:
-            print(f"{zone}:{block.port}")
-    version = f"kdns-{kdns.__version__}"
-    print(f"{version}\n{sys.platform}/{platform.machine()}, python{platform.python_version()}")
-    sys.stdout.flush()
+    lines = [f"{zone}:{block.port}" for block in plan.blocks for zone in block.zones]
+    lines.append(f"kdns-{kdns.__version__}")
+    lines.append(f"{sys.platform}/{platform.machine()}, python{platform.python_version()}\n")
+    # Questions are answered by now, whoever reads this.
+    with suppress(OSError):
+        os.write(sys.stdout.fileno(), "\n".join(lines).encode())
 
 
 def _say_where(app: App) -> None:

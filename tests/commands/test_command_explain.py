@@ -1,11 +1,14 @@
 """kdns explain, on the example cluster."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from kdns.cli import main
+from kdns.cli import UNREAD, main
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -128,3 +131,17 @@ def test_a_corefile_or_a_cluster_that_cannot_be_read(capsys: pytest.CaptureFixtu
     assert main(["explain", "web", "--manifests", "nowhere.json"]) == 2
     assert main(["explain", "web", "--kubeconfig", "nowhere/config"]) == 2
     assert "nowhere/config" in capsys.readouterr().err
+
+
+def test_who_reads_only_the_beginning_gets_no_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "kdns", "explain", "web", "--json"]
+    ended = subprocess.run(
+        [*command, "--manifests", str(EXAMPLES / "shop")],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (UNREAD, b"")
