@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_network
+from operator import is_not
 
 from kdns.corefile import values
 from kdns.corefile.errors import CorefileError
@@ -56,8 +57,13 @@ class Rotator:
         if carried is not None and carried.counts[0] < 2 and carried.counts[2] < 2:
             return reply
         before = reply.answer
-        reply.answer = self._section(before)
-        reply.rotated = bool(before) and reply.answer[-1] is not before[-1]
+        answer = self._section(before)
+        if answer is not before:
+            reply.answer = answer
+            *turned, reply.rotated = map(is_not, answer, before)
+            if any(turned):
+                # An answer at hand can turn its last set alone, and the others are not to stand.
+                reply.depends = None
         reply.additional = self._section(reply.additional)
         return reply
 

@@ -57,6 +57,16 @@ def test_aliases_stay_before_what_they_lead_to_and_other_types_in_their_order() 
     assert reply.answer[:2] == (alias, texts)
 
 
+def test_what_turns_before_other_records_is_kept_for_nobody() -> None:
+    """With their signatures behind them, say: at hand they would stand in one order for ever."""
+    signature = RRset(name.from_text("a.example"), 46, 30, (b"\0\1...",))
+    addressed = addresses("a.example", 1, 2)
+    reply = reply_now(built(Reply(answer=(addressed, signature), depends=()))(ask("a.example")))
+    assert (reply.depends, reply.rotated) == (None, False)
+    reply = reply_now(built(Reply(answer=(signature, addressed), depends=()))(ask("a.example")))
+    assert (reply.depends, reply.rotated) == ((), True)
+
+
 def test_single_addresses_and_empty_answers_pass() -> None:
     one = addresses("a.example", 1)
     assert reply_now(built(Reply(answer=(one,)))(ask("a.example"))).answer == (one,)
