@@ -20,7 +20,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
@@ -44,6 +43,7 @@ from kdns.roles import NotReadyError
 from kdns.sockets import Sockets, open_sockets
 from kdns.systemd import Given, Manager, fits, given_sockets, sort_out
 from kdns.takeover import Giver, Taken, TakeoverError, spread, take
+from kdns.telemetry import lines
 from kdns.telemetry.lines import Format, LineHandler
 from kdns.upgrade import Upgrade, hindrance
 
@@ -59,6 +59,7 @@ START_ERRORS = (
     NotReadyError,
 )
 STDIN = "stdin"
+_STDOUT, _STDERR = 1, 2
 DEFAULT = "default"
 
 
@@ -92,6 +93,7 @@ def load_again(options: argparse.Namespace) -> Plan:
 
 def serve(options: argparse.Namespace) -> int:
     """Serve until told to stop; the exit status. Raises START_ERRORS."""
+    _have_standard_files()
     _log_to_stdout(options.log_format)
     plan = load(options)
     processes = options.workers or workers.wanted(plan)
@@ -392,13 +394,12 @@ def _announce(plan: Plan, app: App, options: argparse.Namespace) -> None:
 
 
 def _greet(plan: Plan) -> None:
-    """As CoreDNS does."""
-    lines = [f"{zone}:{block.port}" for block in plan.blocks for zone in block.zones]
-    lines.append(f"kdns-{kdns.__version__}")
-    lines.append(f"{sys.platform}/{platform.machine()}, python{platform.python_version()}\n")
-    # Questions are answered by now, whoever reads this.
-    with suppress(OSError):
-        os.write(sys.stdout.fileno(), "\n".join(lines).encode())
+    """As CoreDNS does. Like a line of the log: where it cannot be written, nobody ends for it."""
+    for block in plan.blocks:
+        for zone in block.zones:
+            lines.say(f"{zone}:{block.port}")
+    lines.say(f"kdns-{kdns.__version__}")
+    lines.say(f"{sys.platform}/{platform.machine()}, python{platform.python_version()}")
 
 
 def _say_where(app: App) -> None:
@@ -407,8 +408,15 @@ def _say_where(app: App) -> None:
 
 
 def _log_to_stdout(form: Format) -> None:
-    handler = LineHandler(sys.stdout.fileno(), form)
+    handler = LineHandler(_STDOUT, form)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+def _have_standard_files() -> None:
+    """Have something at descriptors 0 to 2, lest a socket of ours be there, and be logged to."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(opened, True)
+    os.close(opened)
 
 
 def _import_late() -> None:

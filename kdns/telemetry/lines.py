@@ -16,6 +16,7 @@ import select
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from queue import Empty, SimpleQueue
 from typing import Literal
 
@@ -56,6 +57,14 @@ class LineHandler(logging.Handler):
             return
         if len(line) > MAX_LINE:
             line = line[: MAX_LINE - len(_CUT)] + _CUT
+        self._queue(line)
+
+    def say(self, text: str) -> None:
+        """Queue a text as it is, with no level."""
+        with self.lock or nullcontext():
+            self._queue(text.encode("utf-8", "backslashreplace") + b"\n")
+
+    def _queue(self, line: bytes) -> None:
         # Each of the two is changed by one thread only: logging locks around emit.
         if self._queued - self._written + len(line) > self._backlog:
             self.dropped += 1
@@ -157,5 +166,14 @@ def _json(record: logging.LogRecord, fields: dict[str, object]) -> str:
 
 def dropped() -> int:
     """Records that this process's handlers have not written."""
-    handlers = [h for h in logging.getLogger().handlers if isinstance(h, LineHandler)]
-    return sum(handler.dropped for handler in handlers)
+    return sum(handler.dropped for handler in _handlers())
+
+
+def say(text: str) -> None:
+    """Have this process's handlers write a text as it is, with no level."""
+    for handler in _handlers():
+        handler.say(text)
+
+
+def _handlers() -> list[LineHandler]:
+    return [h for h in logging.getLogger().handlers if isinstance(h, LineHandler)]

@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+import shlex
+import socket
+import subprocess
 from pathlib import Path
 
 import dns.message
 import dns.query
+import pytest
 
-from tests.serving import serving
+from tests.serving import command, environment, free_port, serving
 
 COREFILE = ". {\n bind 127.0.0.1\n log\n whoami\n}\n"
 ROUNDS = 1500
@@ -32,6 +36,35 @@ async def test_a_log_that_nobody_reads_stops_no_answer_and_loses_no_line(tmp_pat
     lines = [line for line in output.splitlines() if '"A IN n' in line]
     assert len(lines) == ROUNDS
     assert all(line.startswith("[INFO] 127.0.0.1:") for line in lines)
+
+
+@pytest.mark.parametrize("where", [">/dev/full", ">&-", "<&- >&- 2>&-"])
+def test_where_nothing_can_be_written_questions_are_answered(tmp_path: Path, where: str) -> None:
+    port = free_port()
+    path = tmp_path / "Corefile"
+    path.write_text(f".:{port} {{\n bind 127.0.0.1\n log\n whoami\n}}\n")
+    words = shlex.join(
+        command(
+            "serve",
+            "-conf",
+            str(path),
+        )
+    )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(tmp_path / "notify"))
+        notify.settimeout(60)
+        env = environment(NOTIFY_SOCKET=str(tmp_path / "notify"))
+        process = subprocess.Popen(["sh", "-c", f"exec {words} {where}"], env=env)
+        try:
+            assert notify.recv(4096).startswith(b"READY=1")
+            query = dns.message.make_query("a.example", "A")
+            for _ in range(3):
+                dns.query.udp(query, "127.0.0.1", port=port, timeout=20)
+            process.terminate()
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()
+            process.wait()
 
 
 async def test_as_json_every_line_of_the_log_is_an_object(tmp_path: Path) -> None:

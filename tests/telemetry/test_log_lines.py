@@ -168,3 +168,10 @@ def _drain(read: int) -> None:
     left = 65536
     while left:
         left -= len(os.read(read, left))
+
+
+def test_a_text_can_be_said_without_a_level(pipe: tuple[int, int]) -> None:
+    handler = LineHandler(pipe[1])
+    handler.say(".:53")
+    handler.flush()
+    assert os.read(pipe[0], 100) == b".:53\n"
