@@ -5,6 +5,7 @@ right socket from the right address (RFC 5452, 9.1). Letter case of the name is 
 every server keeps it.
 """
 
+import errno
 from random import Random
 from typing import Final
 
@@ -24,6 +25,8 @@ _UNREAD: Final = (1, 4, 5)
 """FORMERR, NOTIMP, REFUSED: what may be said of a question that was not read."""
 _ONE: Final = b"\x00\x01"
 _LETTERS: Final = frozenset(range(0x61, 0x7B))
+_SHORT: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN}
+"""Files, memory, and (connect(2)) ports."""
 _LABEL: Final = 63  # RFC 1035, 2.3.4
 
 
@@ -100,6 +103,16 @@ def match(table: dict[int, Exchange], reply: bytes) -> Exchange | None:
     ):
         return exchange
     return None
+
+
+def is_ours(error: BaseException | None) -> bool:
+    """Whether it is this process or host that has no more of something, and not the upstream."""
+    return isinstance(error, OSError) and error.errno in _SHORT
+
+
+def no_way(error: BaseException | None) -> UpstreamError:
+    """Why a socket to an upstream could not be had."""
+    return UpstreamError("busy" if is_ours(error) else "refused", str(error))
 
 
 def is_truncated(reply: bytes) -> bool:

@@ -10,7 +10,7 @@ from random import Random
 from typing import Final, cast
 
 from kdns.net.clock import Clock, Timer
-from kdns.net.exchange import HEADER, Exchange, match
+from kdns.net.exchange import HEADER, Exchange, match, no_way
 from kdns.net.upstream_udp import Dice, Done
 from kdns.plugins.upstream import UpstreamError
 from kdns.wire.framing import Splitter, frame
@@ -192,7 +192,7 @@ class _Channel(asyncio.Protocol):
         if task.cancelled():
             self._ended(UpstreamError("closed", "closing"), again=False)
         elif (error := task.exception()) is not None:
-            self._ended(UpstreamError("refused", str(error)), again=False)
+            self._ended(no_way(error), again=False)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Part of asyncio.Protocol."""

@@ -15,7 +15,7 @@ from typing import Final
 from kdns.net.address import SocketAddress
 from kdns.net.clock import Clock
 from kdns.net.datagrams import omit_path_mtu
-from kdns.net.exchange import Exchange, match
+from kdns.net.exchange import Exchange, is_ours, match, no_way
 from kdns.plugins.upstream import UpstreamError
 from kdns.wire.framing import MAX_MESSAGE
 
@@ -86,9 +86,15 @@ class UdpPool:
             try:
                 port = self._renew(slot)
             except OSError as error:
-                self.done(exchange, UpstreamError("refused", str(error)))
-                return
-            self.opened += 1
+                # A port that was in use for long is better than none.
+                old = port or next(filter(None, self._ports), None)
+                if old is None or not is_ours(error):
+                    self.done(exchange, no_way(error))
+                    return
+                port = old
+                self.reused += 1
+            else:
+                self.opened += 1
         else:
             self.reused += 1
         port.send(exchange)

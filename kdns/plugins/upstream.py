@@ -7,7 +7,8 @@ from kdns.plugins.pending import Pending
 
 UpstreamFailure = Literal["timeout", "refused", "lost", "busy", "malformed", "closed"]
 """Why there is no reply: none in time; nobody listens there, or no way to it; the connection was
-lost twice; too many questions are pending already; the query is no question; we are closing."""
+lost twice; too many questions are pending already, or we can have no more sockets; the query is no
+question; we are closing."""
 
 Transport = Literal["dns", "tls", "https"]
 

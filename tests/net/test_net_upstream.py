@@ -1,8 +1,9 @@
 """Every question to an upstream ends once: in the reply to it, or in an error that says why not."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import resource
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from random import Random
 
 import pytest
@@ -213,6 +214,38 @@ async def test_questions_go_out_from_many_ports_and_after_a_while_from_others() 
             await reply(it.ask(query()))
         after = {q.client_port for q in it.server.questions}
         assert len(after - before) >= 8
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """As when others in this process have all that there may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("sockets", [1, 16])
+async def test_without_files_for_another_port_the_old_ones_go_on(sockets: int) -> None:
+    async with pair(sockets=sockets) as it:
+        await reply(it.ask(query()))
+        before = {q.client_port for q in it.server.questions}
+        it.clock.advance(60.0)
+        with no_more_files():
+            for _ in range(10):
+                await reply(it.ask(query()))
+        assert {q.client_port for q in it.server.questions} == before
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+async def test_that_we_have_no_files_is_not_the_upstreams_fault(tcp: bool) -> None:
+    async with pair() as it:
+        with no_more_files():
+            got = await result(it.ask(query(), tcp=tcp))
+    assert isinstance(got, UpstreamError)
+    assert (got.failure, "Too many open files" in str(got)) == ("busy", True)
 
 
 async def test_a_question_pending_on_a_port_that_was_left_still_gets_its_reply() -> None:
