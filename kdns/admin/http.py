@@ -12,6 +12,10 @@ from aiohttp import web
 from kdns.admin.webconfig import Secured
 from kdns.plugins.parts import HttpReply, HttpRequest, Page, Route
 
+MAX_CONNECTIONS = 64
+"""Of one address: probes, scrapers and people are few, and questions need files too."""
+HANDSHAKE = 5.0
+"""Seconds for TLS."""
 CLOSING = 1.0
 """Seconds that requests half sent are waited for at the end; answers are made at once."""
 _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
@@ -100,8 +104,8 @@ class AdminServer:
         await runner.setup()
         context = None if secured is None else secured.context
         for sock in self._sockets[address]:
-            # A site closes its socket at its end; ours stays, for another one.
-            await web.SockSite(runner, sock.dup(), ssl_context=context).start()
+            # Who serves a socket closes it at its end; ours stays, for another one.
+            await _BoundedSite(runner, sock.dup(), ssl_context=context).start()
 
     def _handler(self, address: str) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
@@ -137,6 +141,29 @@ class AdminServer:
         for sock in beside:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         return bool(beside)
+
+
+class _BoundedSite(web.SockSite):
+    """Has MAX_CONNECTIONS at most: one more takes the place of the one that is open longest."""
+
+    async def start(self) -> None:
+        """See web.SockSite."""
+        await web.BaseSite.start(self)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            self._admit,
+            sock=self._sock,
+            ssl=self._ssl_context,
+            ssl_handshake_timeout=None if self._ssl_context is None else HANDSHAKE,
+        )
+
+    def _admit(self) -> asyncio.Protocol:
+        server = self._runner.server
+        assert server is not None, "a site is started after its runner"
+        open_now = [one.transport for one in server.connections if one.transport is not None]
+        for transport in open_now[: max(0, 1 + len(open_now) - MAX_CONNECTIONS)]:
+            transport.abort()
+        return server()
 
 
 def _reason(error: OSError) -> str:

@@ -1,8 +1,10 @@
 """HTTP for probes: each address has its paths, and what cannot be listened on is said in a line."""
 
+import asyncio
 import errno
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import aiohttp
 import pytest
@@ -280,3 +282,21 @@ async def test_a_page_is_told_what_was_asked(server: Told, client: aiohttp.Clien
     url = f"http://127.0.0.1:{server.ports['127.0.0.1:0']}/page?seconds=5"
     async with client.get(url, headers={"Accept": "text/html"}) as reply:
         assert await reply.text() == "5 text/html"
+
+
+async def test_connections_are_bounded_and_the_oldest_makes_room(
+    server: Told, client: aiohttp.ClientSession
+) -> None:
+    """Who opens connections without end must not take the files that questions need."""
+    server.route("127.0.0.1:0", "/health", ok)
+    await server.start()
+    port = server.ports["127.0.0.1:0"]
+    idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(http.MAX_CONNECTIONS)]
+    async with client.get(f"http://127.0.0.1:{port}/health") as reply:
+        assert reply.status == 200
+    reader, _ = idle[0]
+    with suppress(ConnectionError):
+        assert await reader.read() == b""
+    assert not any(reader.at_eof() for reader, _ in idle[1:])
+    for _, writer in idle:
+        writer.close()
