@@ -8,8 +8,11 @@
 A question in flight is an entry in a table, whoever and however many ask it. A target that fails
 `max_fails` times in a row is left out until it answers a probe; probes begin with a failure and end
 with a reply. Before the first of its time-outs, one that falls silent while many ask it is left out
-for those that answer, and what it owes is asked of them. Nothing waits longer than DEADLINE,
-whatever the upstreams do.
+for those that answer, and what it owes is asked of them. While all are down a question is asked
+once, and again when one is back. Nothing waits longer than DEADLINE, whatever the upstreams do.
+
+Which questions are due is known by the tick, so that no other is looked at, however many there are;
+and a few are seen to at a time, so that whoever asks meanwhile does not wait for all of them.
 """
 
 import logging
@@ -34,16 +37,20 @@ from kdns.wire.reply import OUR_UDP_SIZE, Reply, opt_record
 log = logging.getLogger("kdns.query")
 
 NAME = "forward"
-DEADLINE = 5.0
-"""Seconds for one question, all tries together."""
+DEADLINE = 4.8
+"""Seconds for one question, all tries together: a client that waits for 5 s, as resolv.conf(5) has
+it, still gets its answer when we are busy."""
 MAX_FLIGHTS = 16_384
 """Different questions in flight."""
 MAX_WAITING = 65_536
 """Clients that wait for them."""
 FEWEST = 64
 """Of either, however short memory is."""
-TICK = 0.02
+TICK = 0.01
 """How often, in seconds, it is looked at which questions want a second try."""
+PACE = 16
+"""Questions that are seen to before others have their turn, and PAUSE seconds later the rest."""
+PAUSE = 0.001
 ODD_RCODE = -1
 """Stands for all rcodes that nobody has assigned, so that no upstream can make many."""
 FIRST_GUESS = 0.3
@@ -161,12 +168,12 @@ class Flight:
 
     __slots__ = (
         "deadline",
-        "due",
         "fallback",
         "key",
         "left",
         "out",
         "reason",
+        "slot",
         "targets",
         "tcp",
         "waiting",
@@ -178,8 +185,8 @@ class Flight:
         self.wire = wire
         self.tcp = tcp
         self.deadline = deadline
-        self.due = deadline
-        """When a second try is worth it."""
+        self.slot: dict[Flight, None] | None = None
+        """Those that are due when it is."""
         self.left = left
         """Tries that there may still be."""
         self.out = 0
@@ -211,6 +218,11 @@ class Forwarding:
         self._turn = 0
         self._hedges = MAX_HEDGES
         self._ticking = False
+        self._slots: dict[int, dict[Flight, None]] = {}
+        """By the tick in which they are due."""
+        self._tick_seen = 0
+        self._parked: dict[Flight, None] = {}
+        """To be tried again once an upstream is back."""
 
     def shrink(self, part: float) -> None:
         """Have a part of the questions in flight, and of the clients that wait, from now on."""
@@ -255,10 +267,11 @@ class Forwarding:
         self.waiting += 1
         flight.waiting.append(pending)
         self._hedges = min(self._hedges + HEDGES, MAX_HEDGES)
-        self._try(flight, target, now)
         if not self._ticking:
             self._ticking = True
+            self._tick_seen = int(now / TICK)
             self._parts.call_later(TICK, self._tick)
+        self._try(flight, target, now)
         return pending
 
     def _tries(self) -> int:
@@ -267,7 +280,7 @@ class Forwarding:
     def _try(self, flight: Flight, target: Target, now: float) -> None:
         flight.left -= 1
         flight.out += 1
-        flight.due = now + target.slow
+        self._plan(flight, min(now + target.slow, flight.deadline))
         flight.targets.append(target)
         target.asked += 1
         if not target.unheard:
@@ -281,6 +294,17 @@ class Forwarding:
             lambda error: self._judge(flight, target, now, UpstreamError("lost", str(error))),
         )
 
+    def _plan(self, flight: Flight, due: float) -> None:
+        """See to it in the first tick after `due`."""
+        if flight.slot is not None:
+            flight.slot.pop(flight, None)
+        number = int(due / TICK) + 1
+        slot = self._slots.get(number)
+        if slot is None:
+            slot = self._slots[number] = {}
+        slot[flight] = None
+        flight.slot = slot
+
     def _judge(
         self, flight: Flight, target: Target, asked: float, result: bytes | UpstreamError
     ) -> None:
@@ -289,7 +313,7 @@ class Forwarding:
         if isinstance(result, UpstreamError):
             if result.failure != "busy":
                 self._failed(target)
-            self._go_on(flight, str(result), now)
+            self._go_on(flight, str(result), now, late=result.failure == "timeout")
             return
         for tap in self.taps:
             tap.returned(target.label, result, now - asked, tcp=flight.tcp)
@@ -304,7 +328,10 @@ class Forwarding:
             self._go_on(flight, f"unreadable reply of {target.label}: {error}", now)
             return
         reply.upstream = target.label
+        was_up = self._up(target)
         target.answered(now - asked, reply.rcode)
+        if not was_up:
+            self._back(now)
         if reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
             # RFC 1035, section 4.1.1: AA is about the name in an answer, and here is none.
             reply.aa = False
@@ -315,12 +342,17 @@ class Forwarding:
                 return
         self._land(flight, reply)
 
-    def _go_on(self, flight: Flight, reason: str, now: float) -> None:
-        """A try came to nothing."""
+    def _go_on(self, flight: Flight, reason: str, now: float, *, late: bool = False) -> None:
+        """A try came to nothing. late: for want of a reply in time."""
         if not flight.waiting:
             return
         flight.reason = reason or flight.reason
         if flight.left > 0 and now < flight.deadline:
+            if late and not self._any_up():
+                # Whoever is asked is probed too, so we shall know when it is worth another try.
+                self._parked[flight] = None
+                self._plan(flight, flight.deadline)
+                return
             self._try(flight, self._next(flight), now)
             return
         if not flight.out:
@@ -332,6 +364,9 @@ class Forwarding:
         if not waiting:
             return
         del self._flights[flight.key]
+        self._parked.pop(flight, None)
+        if flight.slot is not None:
+            flight.slot.pop(flight, None)
         self.waiting -= len(waiting)
         if reply is None:
             for pending in waiting:
@@ -348,24 +383,45 @@ class Forwarding:
             for target in self.targets:
                 if not target.silent and self._up(target) and _is_silent(target, now):
                     self._silence(target, now)
-        for flight in [flight for flight in self._flights.values() if flight.due <= now]:
-            if flight.deadline <= now:
-                self._land(flight, flight.fallback)
-                continue
-            flight.due = flight.deadline
-            if flight.left <= 0:
-                continue
-            elsewhere = self._fresh(flight)
-            if elsewhere is not None and flight.targets[-1].silent:
-                # Not a second try beside the first: from there nothing will come.
-                self._try(flight, elsewhere, now)
-            elif self._hedges >= 1:
-                self._hedges -= 1
-                self.hedged += 1
-                self._try(flight, elsewhere or self._next(flight), now)
+        room = PACE
+        number = int(now / TICK)
+        while self._tick_seen < number:
+            slot = self._slots.get(self._tick_seen + 1)
+            while slot and room:
+                self._see_to(next(iter(slot)), now)
+                room -= 1
+            if slot:
+                break
+            self._tick_seen += 1
+            self._slots.pop(self._tick_seen, None)
         self._ticking = bool(self._flights)
         if self._ticking:
-            self._parts.call_later(TICK, self._tick)
+            self._parts.call_later(TICK if room else PAUSE, self._tick)
+        else:
+            self._slots.clear()
+
+    def _see_to(self, flight: Flight, now: float) -> None:
+        """Try again, or give up, what is due."""
+        if flight.deadline <= now:
+            self._land(flight, flight.fallback)
+            return
+        self._plan(flight, flight.deadline)
+        if flight.left <= 0:
+            return
+        elsewhere = self._fresh(flight)
+        if flight in self._parked or (elsewhere is not None and flight.targets[-1].silent):
+            # Not a second try beside the first: from there nothing will come.
+            self._parked.pop(flight, None)
+            self._try(flight, elsewhere or self._next(flight), now)
+        elif self._hedges >= 1 and self._any_up():
+            self._hedges -= 1
+            self.hedged += 1
+            self._try(flight, elsewhere or self._next(flight), now)
+
+    def _back(self, now: float) -> None:
+        """An upstream answers again: who waits for one has it asked."""
+        for flight in self._parked:
+            self._plan(flight, now)
 
     def _silence(self, target: Target, now: float) -> None:
         """Leave out what says nothing, and ask others for what it owes."""
@@ -378,11 +434,14 @@ class Forwarding:
         )
         for flight in self._flights.values():
             if flight.targets[-1] is target:
-                flight.due = now
+                self._plan(flight, now)
         self._watch(target)
 
     def _up(self, target: Target) -> bool:
         return not target.silent and self._unfailed(target)
+
+    def _any_up(self) -> bool:
+        return any(self._up(target) for target in self.targets)
 
     def _unfailed(self, target: Target) -> bool:
         most = self.rules.max_fails
@@ -470,10 +529,12 @@ class Forwarding:
             target.probe_failures += 1
             self._parts.call_later(self.rules.probe_every, lambda: self._probe(target))
             return
-        if not self._up(target):
-            log.info("upstream %s answers again", target.label)
+        was_up = self._up(target)
         target.fails = target.unheard = 0
         target.silent = target.probing = False
+        if not was_up:
+            log.info("upstream %s answers again", target.label)
+            self._back(self._parts.monotonic())
 
     def _busy(self, what: str, most: int) -> Reply:
         return failure(f"{most} {what} already", NAME)

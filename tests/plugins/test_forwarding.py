@@ -14,6 +14,7 @@ from tests.plugins.fakes import FakeParts, ScriptedExchange, addresses, says
 
 FOUND = Reply(answer=(addresses("a.example", 1, 2),))
 TIMEOUT = UpstreamError("timeout", "no reply")
+REFUSED = UpstreamError("refused", "nobody listens")
 
 
 class Upstreams:
@@ -324,6 +325,99 @@ def test_unless_the_corefile_wants_to_fail_fast() -> None:
     assert [reply.rcode for reply in upstreams.replies] == [Rcode.SERVFAIL] * 2
     assert upstreams.replies[1].error == "every upstream is down"
     assert upstreams.forwarding.broken == 1
+
+
+# While all are down, and when one is back.
+
+
+def all_down(upstreams: Upstreams) -> None:
+    """Have every upstream fail twice, and a question that all of that was about be over."""
+    for exchange in upstreams.exchanges:
+        exchange.script = [REFUSED] * 2
+    while any(exchange.script for exchange in upstreams.exchanges):
+        upstreams.ask("down.example")
+    upstreams.replies.clear()
+
+
+def test_what_had_no_reply_in_time_is_not_asked_again_and_again() -> None:
+    upstreams = Upstreams(1)
+    all_down(upstreams)
+    before = upstreams.asked()[0]
+    upstreams.ask()
+    upstreams.fail(0)
+    upstreams.wait(0.49)
+    assert upstreams.asked()[0] == before + 1
+    assert upstreams.replies == []
+
+
+def test_nor_is_it_tried_a_second_time_before() -> None:
+    upstreams = Upstreams(2)
+    all_down(upstreams)
+    before = sum(upstreams.asked())
+    upstreams.ask()
+    upstreams.wait(0.49)
+    assert sum(upstreams.asked()) == before + 1
+
+
+def test_what_was_refused_is_for_then_somebody_is_there() -> None:
+    upstreams = Upstreams(1)
+    all_down(upstreams)
+    upstreams.exchanges[0].script = [REFUSED, says(FOUND)]
+    upstreams.ask()
+    assert upstreams.replies[0].answer == FOUND.answer
+
+
+def test_once_a_probe_is_answered_it_is_asked_again() -> None:
+    upstreams = Upstreams(1)
+    all_down(upstreams)
+    upstreams.ask()
+    upstreams.fail(0)
+    upstreams.wait(0.5)
+    upstreams.answer(0)
+    upstreams.exchanges[0].script = [says(FOUND)]
+    upstreams.wait(0.02)
+    assert upstreams.replies[0].answer == FOUND.answer
+
+
+def test_so_it_is_once_another_question_is_answered() -> None:
+    upstreams = Upstreams(1)
+    all_down(upstreams)
+    upstreams.ask()
+    upstreams.fail(0)
+    upstreams.ask("b.example")
+    upstreams.answer(0)
+    upstreams.exchanges[0].script = [says(FOUND)]
+    upstreams.wait(0.02)
+    assert upstreams.replies[1].answer == FOUND.answer
+
+
+def test_many_that_are_due_at_once_are_seen_to_a_few_at_a_time() -> None:
+    upstreams = Upstreams(2)
+    for number in range(3 * forwarding.PACE):
+        upstreams.ask(f"n{number}.example")
+    upstreams.wait(upstreams.targets[0].slow)
+    asked = [0]
+    while asked[-1] < 3 * forwarding.PACE:
+        upstreams.wait(forwarding.PAUSE / 2)
+        if upstreams.asked()[1] != asked[-1]:
+            asked.append(upstreams.asked()[1])
+    assert asked == [forwarding.PACE * n for n in range(4)]
+
+
+def test_as_many_as_there_may_be_have_their_answer_within_five_seconds() -> None:
+    upstreams = Upstreams(1)
+    began = upstreams.parts.clock.time()
+    latest = 0.0
+
+    def landed(reply: Reply) -> None:
+        nonlocal latest
+        latest = upstreams.parts.clock.time() - began
+
+    for number in range(2000):
+        query = Query(name.from_text(f"n{number}.example"), iana.A)
+        upstreams.forwarding.ask(query, tcp=False).when_done(landed)
+    upstreams.wait(6)
+    assert 4.5 < latest < 5
 
 
 # Which upstream, and which reply.
