@@ -40,6 +40,9 @@ SCHEMA_TTL = 28800
 """Seconds; the specification's own example, and CoreDNS's constant."""
 MAX_SOA_TTL = 300
 """Seconds: CoreDNS caps the TTL of the SOA record, and so of negative answers (RFC 2308, 5)."""
+MOST_HIDDEN = 512
+"""Addresses without a name to show, as in a namespace that is not served, that are looked at below
+one name: nobody is to have us look at a hundred thousand for each question."""
 REFRESH, RETRY, EXPIRE = 7200, 1800, 86400
 
 
@@ -239,7 +242,10 @@ class ReverseZone(_Zone):
         first, last = span
         if first != last:
             within = self._cluster.addresses_within(first, last)
-            return EMPTY if any(self._targets(address) for address in within) else None
+            for number, address in enumerate(within):
+                if number == MOST_HIDDEN or self._targets(address):
+                    return EMPTY
+            return None
         targets = self._targets(first)
         if not targets:
             return None

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdns.cluster.state import Cluster
-from kdns.cluster.zone import ForwardZone, ReverseZone, ZoneOptions, pod_address, reverse_span
+from kdns.cluster.zone import (
+    MOST_HIDDEN,
+    ForwardZone,
+    ReverseZone,
+    ZoneOptions,
+    pod_address,
+    reverse_span,
+)
 from kdns.wire import iana, name
 from kdns.wire.errors import BadName
 from kdns.zone.node import Node
@@ -221,6 +228,17 @@ def test_names_above_addresses_that_are_not_shown_do_not_exist() -> None:
     zone = reverse(cluster_of(*R), namespaces=frozenset({b"\x06testns"}))
     assert ask(zone, "17.172.in-addr.arpa.", "PTR") == "NX"
     assert ask(zone, "0.10.in-addr.arpa.", "PTR") == "ND"
+
+
+@pytest.mark.parametrize(("hidden", "answer"), [(MOST_HIDDEN, "NX"), (MOST_HIDDEN + 1, "ND")])
+def test_names_above_very_many_hidden_addresses_exist_for_nobody_looks_at_them_all(
+    hidden: int, answer: str
+) -> None:
+    """That it exists is the safe answer: RFC 8020 lets nobody stop at it."""
+    listed = [f"10.0.{n >> 8}.{n & 255}" for n in range(hidden)]
+    cluster = cluster_of(namespace("pay"), slice_("s.pay", "web", *listed))
+    zone = reverse(cluster, namespaces=frozenset({b"\x04shop"}))
+    assert ask(zone, "0.10.in-addr.arpa", "PTR") == answer
 
 
 def test_names_above_addresses_follow_every_change() -> None:
