@@ -54,6 +54,10 @@ def endpoint_label(endpoint: model.Endpoint, naming: Naming) -> bytes:
     return _dashed_name(endpoint.target) if endpoint.target else model.dashed(endpoint.address)
 
 
+PortLabels = tuple[bytes, bytes]
+"""`_name` and `_proto` of a port."""
+
+
 class ServiceView:
     """The names at and below one service. `node` is the only thing to ask it."""
 
@@ -87,7 +91,7 @@ class ServiceView:
 class _Records:
     """What stands at the names of one service."""
 
-    __slots__ = ("_addresses", "_labels", "_name", "_naming", "_service", "_slices")
+    __slots__ = ("_addresses", "_labels", "_name", "_naming", "_ports", "_service", "_slices")
 
     def __init__(
         self, service: model.Service, slices: Sequence[model.Slice], naming: Naming
@@ -97,6 +101,7 @@ class _Records:
         self._naming = naming
         self._name = service.key + naming.suffix
         self._labels: _Labels | None = None
+        self._ports: frozenset[PortLabels] | None = None
         self._addresses = service.addresses
         if service.kind is Kind.HEADLESS:
             listed = chain.from_iterable([held.addresses for held in slices])
@@ -141,23 +146,30 @@ class _Records:
         ports = [port.number for ports in held.values() for port in ports]
         return _node(sets, lambda: self._srv(label, sets, [(port, label) for port in ports]))
 
-    def _port_node(self, labels: tuple[bytes, bytes]) -> Node | None:
-        targets = self._srv_targets(labels)
+    def _port_node(self, labels: PortLabels) -> Node | None:
+        # Anybody can ask for any number of ports that are not there.
+        targets = self._srv_targets(labels) if labels in self._named_ports else None
         if not targets:
             return None
         return _node((), lambda: self._srv(b"".join(labels), (), targets))
 
     def _protocol_node(self, label: bytes) -> Node | None:
         """RFC 8020: `_tcp` above `_http._tcp` exists, and holds nothing."""
-        named = {p.labels for p in self._ports() if p.labels and p.labels[1] == label}
+        named = [labels for labels in self._named_ports if labels[1] == label]
         return EMPTY if any(self._srv_targets(labels) for labels in named) else None
 
-    def _ports(self) -> Iterable[model.Port]:
-        if self._service.kind is Kind.CLUSTER_IP:
-            return self._service.ports
-        return (port for held in self._slices for port in held.ports)
+    @property
+    def _named_ports(self) -> frozenset[PortLabels]:
+        """The labels of every port that the service or one of its slices has."""
+        if self._ports is None:
+            if self._service.kind is Kind.CLUSTER_IP:
+                listed = {self._service.ports}
+            else:
+                listed = {held.ports for held in self._slices}
+            self._ports = frozenset(p.labels for ports in listed for p in ports if p.labels)
+        return self._ports
 
-    def _srv_targets(self, labels: tuple[bytes, bytes] | None) -> list[tuple[int, bytes]]:
+    def _srv_targets(self, labels: PortLabels | None) -> list[tuple[int, bytes]]:
         """(port, endpoint's label or nothing) of the SRV at `_port._proto`; of all ports for None.
 
         Spec 2.3.2 and 2.4.2: to the service itself, or to each endpoint of a headless one.
@@ -166,13 +178,19 @@ class _Records:
             ports = self._service.ports if self._addresses else ()
             return [(port.number, b"") for port in ports if labels is None or labels == port.labels]
         room = name.MAX_NAME - len(self._name)
+        # Most endpoints of a service have the same ports.
+        numbers: dict[tuple[model.Port, ...], list[int]] = {}
+        for held in self._endpoints.addresses.values():
+            for ports in held.values():
+                if ports not in numbers:
+                    wanted = [p for p in ports if labels is None or labels == p.labels]
+                    numbers[ports] = [p.number for p in wanted]
         return [
-            (port.number, label)
+            (number, label)
             for label, held in self._endpoints.addresses.items()
             if len(label) <= room
             for ports in held.values()
-            for port in ports
-            if labels is None or labels == port.labels
+            for number in numbers[ports]
         ]
 
     def _srv(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kdns.cluster import model
 from kdns.cluster.zone import ForwardZone
 from kdns.wire import iana, name
 from tests.cluster.builders import (
@@ -301,3 +302,25 @@ def test_weights_are_equal_and_never_zero() -> None:
     held = zone(service("db.shop", "None"), slice_("s.shop", "db", *many))
     assert {int.from_bytes(data[2:4]) for data in rdatas(held, "db.shop.S")} == {1}
     assert len(rdatas(held, "db.shop.S", iana.A)) == 300
+
+
+def test_names_of_ports_that_are_not_there_walk_along_no_endpoints(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Anybody can ask for any number of them."""
+    looked_at: list[model.Port] = []
+    plain = vars(model.Port)["labels"].fget
+
+    def labels(port: model.Port) -> Any:
+        looked_at.append(port)
+        return plain(port)
+
+    monkeypatch.setattr(model.Port, "labels", property(labels))
+    listed = [f"10.1.0.{n}" for n in range(200)]
+    trees = service("web.shop", "None"), slice_("s.shop", "web", *listed, ports=HTTPS_AND_DNS)
+    asked = zone(*trees)
+    for number in range(10):
+        assert ask(asked, f"_p{number}._tcp.web.shop.S", "SRV") == "NX"
+        assert ask(asked, f"_p{number}.web.shop.S", "SRV") == "NX"
+    assert len(looked_at) <= 2 * len(HTTPS_AND_DNS)
+    assert len(rdatas(asked, "_https._tcp.web.shop.S")) == 200
