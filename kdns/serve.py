@@ -19,7 +19,7 @@ import platform
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
@@ -93,6 +93,8 @@ def load_again(options: argparse.Namespace) -> Plan:
 
 def serve(options: argparse.Namespace) -> int:
     """Serve until told to stop; the exit status. Raises START_ERRORS."""
+    # A process 1 that handles no TERM never hears of it. There is nothing to finish yet.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     _have_standard_files()
     _log_to_stdout(options.log_format)
     plan = load(options)
@@ -207,10 +209,10 @@ async def _serve(start: _Start, limit: int | None) -> int:
     app.memory = limit
     signals = _Signals()
     try:
-        await app.prepare(silently=start.taken is not None)
-        if start.taken is not None:
-            await app.until_ready()
-        await app.answer()
+        if not await signals.unless_told(_answer(app, start)):
+            await app.stop(linger=False)
+            start.fail()
+            return 0
         running = _Running(app, start, signals)
     except BaseException:
         await app.stop(linger=False)
@@ -219,6 +221,21 @@ async def _serve(start: _Start, limit: int | None) -> int:
     await running.until_told()
     await app.stop(linger=not running.left)
     return 0
+
+
+async def _nobody() -> None:
+    """There are no workers."""
+
+
+async def _answer(
+    app: App, start: _Start, workers_answer: Callable[[], Awaitable[None]] = _nobody
+) -> None:
+    """From nothing to answers; in the place of another server only once all is known."""
+    await app.prepare(silently=start.taken is not None)
+    if start.taken is not None:
+        await app.until_ready()
+    await workers_answer()
+    await app.answer()
 
 
 async def _oversee(start: _Start, nursery: Nursery) -> int:
@@ -234,14 +251,16 @@ async def _oversee(start: _Start, nursery: Nursery) -> int:
     app.followers = overseer
     signals = _Signals()
     try:
-        await app.prepare(silently=start.taken is not None)
-        if start.taken is not None:
-            await app.until_ready()
-        await overseer.start([sources.number(cluster) for cluster in app.running.clusters])
-        if start.taken is not None:
-            # Who has said what it counts has begun to answer.
-            await overseer.totals()
-        await app.answer()
+
+        async def workers_answer() -> None:
+            await overseer.start([sources.number(cluster) for cluster in app.running.clusters])
+            if start.taken is not None:
+                # Who has said what it counts has begun to answer.
+                await overseer.totals()
+
+        if not await signals.unless_told(_answer(app, start, workers_answer)):
+            start.fail()
+            return 0
         running = _Running(app, start, signals)
         await running.until_told(overseer.lost)
         await app.linger(lameduck=signals.told.is_set())
@@ -364,6 +383,20 @@ class _Signals:
         # server; and there is nothing to read again before there is something that runs.
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
+
+    async def unless_told(self, work: Coroutine[object, object, None]) -> bool:
+        """Do something, to its end or until told to stop; whether it came to its end."""
+        working = asyncio.ensure_future(work)
+        told = asyncio.ensure_future(self.told.wait())
+        await asyncio.wait((working, told), return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if not working.done():
+            log.info("told to stop before questions were answered")
+            working.cancel()
+            await asyncio.wait((working,))
+            return False
+        await working
+        return True
 
     def on_reload(self, tell: Callable[[], object]) -> None:
         """What to do when told to read the Corefile again."""

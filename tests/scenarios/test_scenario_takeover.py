@@ -82,6 +82,37 @@ def test_who_fails_before_it_answers_leaves_all_to_the_other(corefile: Path) -> 
             assert before.process.wait(timeout=60) == 0
 
 
+def test_who_is_told_to_stop_while_it_reads_its_corefile_stops(tmp_path: Path) -> None:
+    """As process 1 of a container too, to which a signal without a handler is none."""
+    path = tmp_path / "Corefile"
+    os.mkfifo(path)
+    with serving(path, wait=False) as server, path.open("w"):
+        # Who opens the other end of a pipe waits for who reads.
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_who_is_told_to_stop_before_it_answers_stops(tmp_path: Path, workers: int) -> None:
+    async with ApiServer() as api:
+        api.load([SHOP, service("cart", "10.96.0.20")])
+        path = tmp_path / "Corefile"
+        path.write_text(
+            f". {{\n bind 127.0.0.1\n kubernetes cluster.local {{\n  endpoint {api.url}\n }}\n}}\n"
+        )
+        args = ("--takeover", str(tmp_path / "control"), "--workers", str(workers))
+        with serving(path, *args) as before:
+            await asyncio.to_thread(until, before.port, "cart.shop", ["10.96.0.20"])
+            api.forbid("services")
+            with serving(path, *args, wait=False) as after:
+                await asyncio.to_thread(after.wait_for, "watching ")
+                after.process.send_signal(signal.SIGTERM)
+                # It would wait for half a minute for the cluster, and then have failed.
+                assert await asyncio.to_thread(after.process.wait, 60) == 0
+            assert before.process.poll() is None
+            await asyncio.to_thread(until, before.port, "cart.shop", ["10.96.0.20"])
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_successor_answers_once_it_knows_the_cluster(tmp_path: Path, workers: int) -> None:
     async with ApiServer() as api:
