@@ -141,6 +141,9 @@ class Resource(enum.Enum):
     NAMESPACES = "namespaces"
     PODS = "pods"
 
+    # Each is there once, and is looked up several times for each object.
+    __hash__ = object.__hash__
+
     @property
     def path(self) -> str:
         """The collection's path in the API, all namespaces."""

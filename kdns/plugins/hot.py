@@ -10,9 +10,10 @@ A `Table` belongs to one listener, so that what is counted (transport, address f
 same for all uses of an entry: a hit costs one look-up and one `+= 1`, and metrics are exact all the
 same. A `Prepared` belongs to all listeners of a port.
 
-An answer names what it depends on, and `forget` drops it the moment that changes. One whose TTLs
-count down rests on a `Lease`, and `renew` makes it older where it stands. Everything is bounded, by
-number and by octets; what was not used since the last sweep goes first.
+An answer names what it depends on, and `forget` drops it the moment that changes; the next one to
+its question stands where it stood at once, if it was in use there. One whose TTLs count down rests
+on a `Lease`, and `renew` makes it older where it stands. Everything is bounded, by number and by
+octets; what was not used since the last sweep goes first.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -42,6 +43,8 @@ SWEEP = 64
 """Entries, or replies, that are looked at to make room: so many that to find the oldest costs
 little for each, so few that nobody waits for it."""
 MAX_TALLIES = 1024
+MAX_MISSED = 4096
+"""Questions whose answer has ended and was in use."""
 
 Pin = Callable[[bytes], tuple[int, object]]
 """The address of an object's octets, and what keeps that address good while it is kept."""
@@ -430,6 +433,8 @@ class HotAnswers:
         self._octets_at_most = self._most_octets = octets
         self.octets = 0
         """Of all bodies together."""
+        self._missed: dict[object, tuple[tuple[Table, bytes, int], ...]] = {}
+        """Where an answer stood that a change has ended: table, key, and octets."""
 
     def __len__(self) -> int:
         return len(self._prepared)
@@ -455,7 +460,10 @@ class HotAnswers:
         return self._prepared.get(key)
 
     def put(self, key: object, prepared: Prepared) -> None:
-        """Remember an answer, in the place of one to the same question. The oldest make room."""
+        """Remember an answer, in the place of one to the same question. The oldest make room.
+
+        Where one stood that was in use until a change ended it, this one stands at once.
+        """
         before = self._prepared.get(key)
         if before is not None:
             self._drop(before)
@@ -474,12 +482,17 @@ class HotAnswers:
                 held.add(prepared)
             elif held is not prepared:
                 dependants[dependency] = {held, prepared}
+        for table, place, size in self._missed.pop(key, ()):
+            # A larger one may be more than who asks so can take.
+            if len(prepared.bodies[0]) <= size:
+                table.put(place, prepared)
 
     def forget(self, changed: Iterable[Dependency]) -> None:
         """Drop every answer that depends on one of these."""
         for dependency in changed:
             held = self._dependants.pop(dependency, ())
             for prepared in (held,) if isinstance(held, Prepared) else held:
+                self._miss(prepared)
                 self._drop(prepared)
 
     def renew(self, leases: Iterable[Lease]) -> None:
@@ -494,7 +507,16 @@ class HotAnswers:
         """Forget every answer; those that stand in tables are cleared there."""
         self._prepared.clear()
         self._dependants.clear()
+        self._missed.clear()
         self.octets = 0
+
+    def _miss(self, prepared: Prepared) -> None:
+        """Remember where it stood, if it was asked for there."""
+        places = tuple([(e.table, e.key, e.size) for e in prepared.places if e.hits])
+        if places:
+            if len(self._missed) >= MAX_MISSED:
+                del self._missed[next(iter(self._missed))]
+            self._missed[prepared.key] = places
 
     def _make_room(self, octets: int) -> None:
         """For one more, of so many octets; a part of the oldest go together. See SWEEP."""

@@ -36,7 +36,9 @@ def measure(cluster: Cluster, meters: Meters, now: Callable[[], float]) -> None:
         if kind is None:
             return
         for histograms in counted:
-            held = histograms.setdefault((kind,), Histogram.of(BOUNDS))
+            held = histograms.get((kind,))
+            if held is None:
+                held = histograms[kind,] = Histogram.of(BOUNDS)
             held.observe(BOUNDS, max(0.0, now() - triggered))  # their clock may be ahead of ours
 
     cluster.on_changed = changed

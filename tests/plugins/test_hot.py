@@ -73,6 +73,65 @@ def test_it_goes_from_every_table_at_once_and_others_stay(block: Block) -> None:
     assert list(udp.entries) == list(tcp.entries) == [b"kept"]
 
 
+def in_use(block: Block, answers: HotAnswers, tables: list[Table], body: bytes = b"body") -> None:
+    """An answer to "one" that rests on "a" and is asked for at a table's place of its own."""
+    answers.put("one", prepared(block, body, depends=("a",)))
+    for number, table in enumerate(tables):
+        table.put(b"one at %d" % number, answers.get("one") or prepared(block))
+        hit(table, b"one at %d" % number)
+
+
+def test_what_takes_the_place_of_an_answer_in_use_stands_where_that_stood(block: Block) -> None:
+    answers, tables = HotAnswers(), [Table("udp", 1), Table("tcp", 2)]
+    in_use(block, answers, tables)
+    answers.forget(["a"])
+    after = prepared(block, b"ydob", depends=("a",))
+    answers.put("one", after)
+    found = {key: entry.prepared for table in tables for key, entry in table.entries.items()}
+    assert found == {b"one at 0": after, b"one at 1": after}
+
+
+def test_what_was_not_asked_for_again_stands_nowhere_at_once(block: Block) -> None:
+    answers, table = HotAnswers(), Table("udp", 1)
+    in_use(block, answers, [table])
+    for _ in range(2):
+        answers.forget(["a"])
+        answers.put("one", prepared(block, depends=("a",)))
+    assert not table.entries
+
+
+def test_an_answer_that_has_grown_waits_until_it_is_known_who_can_take_it(block: Block) -> None:
+    answers, table = HotAnswers(), Table("udp", 1)
+    in_use(block, answers, [table])
+    answers.forget(["a"])
+    answers.put("one", prepared(block, b"longer than before", depends=("a",)))
+    assert not table.entries
+
+
+def test_places_of_answers_that_ended_are_bounded(
+    block: Block, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hot, "MAX_MISSED", 2)
+    answers, table = HotAnswers(), Table("udp", 1)
+    for name in "abc":
+        answers.put(name, prepared(block, depends=("x",)))
+        table.put(name.encode(), answers.get(name) or prepared(block))
+        hit(table, name.encode())
+        answers.forget(["x"])
+    for name in "abc":
+        answers.put(name, prepared(block, depends=("x",)))
+    assert list(table.entries) == [b"b", b"c"]
+
+
+def test_after_all_is_cleared_nothing_stands_at_once(block: Block) -> None:
+    answers, table = HotAnswers(), Table("udp", 1)
+    in_use(block, answers, [table])
+    answers.forget(["a"])
+    answers.clear()
+    answers.put("one", prepared(block, depends=("a",)))
+    assert not table.entries
+
+
 def test_what_rests_twice_on_the_same_is_dropped_once(block: Block) -> None:
     answers = HotAnswers()
     answers.put("one", prepared(block, depends=("a", "a", "b")))

@@ -423,11 +423,11 @@ def test_an_alias_dies_with_any_link_of_its_chain() -> None:
     server = Server(cluster)
 
     def found() -> list[str]:
-        """Asked three times; from then on it is hot."""
+        """Asked three times; the last answer is hot, if not the second one already."""
         before = server.hits
         told = [[str(r[0]) for r in server.ask(f"a.{zone}").answer] for _ in range(3)]
         assert told[0] == told[1] == told[2]
-        assert server.hits == before + 1
+        assert server.hits > before
         return told[0]
 
     b, web = f"b.{zone}.", f"{WEB}."
