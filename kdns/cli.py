@@ -34,6 +34,9 @@ UNREAD = 141
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; the result is the exit status."""
+    if sys.stdout is None:
+        # Closed before we began.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as we run
     args = list(sys.argv[1:] if argv is None else argv)
     if args and args[0].startswith("-") and args[0] not in ("-h", "--help", "--version"):
         args.insert(0, "serve")
@@ -52,20 +55,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             return serve(options)
         # What the readers of files log is told as errors are; a server logs to its own place.
         logging.basicConfig(format="kdns: %(message)s", level=logging.WARNING)
-        return _run(options.run, options)
+        return _command(options.run, options)
     except (*START_ERRORS, *COMMAND_ERRORS) as error:
         return _fail(error, _status(options.command, error))
-    except BrokenPipeError:
-        # Whoever read has had enough, `head` say; the interpreter would complain as it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return UNREAD
     except KeyboardInterrupt:
         return INTERRUPTED
 
 
-def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
-    status = command(options)
-    sys.stdout.flush()
+def _command(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """A command to its end, which is not before all that it says is written."""
+    try:
+        status = run(options)
+        sys.stdout.flush()
+    except OSError as error:
+        # The interpreter would try to write the rest as it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return UNREAD  # whoever read has had enough, `head` say
+        return _fail(error, 2)
     return status
 
 

@@ -51,7 +51,7 @@ def fetch(url: str) -> dict[str, Any]:
             raise TopError(f"{url}: {error.code} {error.reason}; {_ADVICE}") from error
     except OSError as error:
         raise TopError(f"{url}: {_reason(error)}; {_ADVICE}") from error
-    except InvalidURL as error:
+    except (InvalidURL, UnicodeError) as error:
         raise TopError(f"{url}: expected a URL: {error}") from error
     except HTTPException as error:
         raise TopError(f"{url}: what listens there does not speak HTTP; {_ADVICE}") from error

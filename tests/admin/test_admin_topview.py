@@ -124,6 +124,7 @@ def test_on_a_terminal_it_goes_on_until_ctrl_c(url: str) -> None:
         ("127.0.0.1:1", "http://127.0.0.1:1/top?n=10: connection refused; "),
         ("ftp://a/top", "ftp://a/top?n=10: expected http:// or https://"),
         ("http://a b/top", "http://a b/top?n=10: expected a URL: "),
+        ("\udcff", "http://\udcff/top?n=10: expected a URL: "),
     ],
 )
 def test_what_cannot_be_asked_is_a_line(

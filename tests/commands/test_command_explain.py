@@ -133,6 +133,19 @@ def test_a_corefile_or_a_cluster_that_cannot_be_read(capsys: pytest.CaptureFixtu
     assert "nowhere/config" in capsys.readouterr().err
 
 
+def test_what_cannot_be_written_is_told() -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "kdns", "explain", "web", "--json"]
+        ended = subprocess.run(
+            [*command, "--manifests", str(EXAMPLES / "shop")],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    told = b"kdns: [Errno 28] No space left on device\n"
+    assert (ended.returncode, ended.stderr) == (2, told)
+
+
 def test_who_reads_only_the_beginning_gets_no_traceback() -> None:
     reading, writing = os.pipe()
     os.close(reading)
