@@ -124,7 +124,6 @@ def test_on_a_terminal_it_goes_on_until_ctrl_c(url: str) -> None:
         ("127.0.0.1:1", "http://127.0.0.1:1/top?n=10: connection refused; "),
         ("ftp://a/top", "ftp://a/top?n=10: expected http:// or https://"),
         ("http://a b/top", "http://a b/top?n=10: expected a URL: "),
-        ("\udcff", "http://\udcff/top?n=10: expected a URL: "),
     ],
 )
 def test_what_cannot_be_asked_is_a_line(
@@ -165,6 +164,11 @@ def test_who_says_something_else_is_told_of(
     assert main(["top", "--once", url]) == 2
     told = capsys.readouterr().err
     assert told == f"kdns: {url}/top?n=10: expected what the directive `top` serves\n"
+
+
+def test_octets_that_are_no_text_are_no_url() -> None:
+    with pytest.raises(topview.TopError, match="expected a URL"):
+        topview.fetch(topview.address("\udcff", 10))
 
 
 def test_what_is_no_url_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
