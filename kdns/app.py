@@ -158,13 +158,13 @@ class App:
         if self.others is not None:
             for other in await self.others.asked():
                 window.merge(other)
-        return top_page(window, time.time(), request)
+        return top_page(window, time.monotonic(), request)
 
     def asked(self) -> Window:
         """Who has asked this process what."""
         self.totals()  # so that hot answers are counted
         asked = self.running.asked
-        return Window(time.time()) if asked is None else asked.read()
+        return Window(time.monotonic()) if asked is None else asked.read()
 
     async def profile(self, seconds: float) -> Profile:
         """See Parts.profile."""

@@ -322,7 +322,7 @@ class BlockParts:
 
     def top(self, address: str) -> Top:
         if self.generation.asked is None:
-            self.generation.asked = Top(time.time)
+            self.generation.asked = Top(time.monotonic)
         self.route(address, "/top", Page(self.generation.process.top))
         return self.generation.asked
 

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import re
 import socket
+import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -359,3 +360,11 @@ async def test_what_an_address_dropped_is_counted_also_when_it_is_gone() -> None
         await endpoint.close(0.0)
         await turns()
         assert counted <= set((await server.scrape()).splitlines())
+
+
+@pytest.mark.parametrize("directive", ["whoami", "top 127.0.0.1:0"])
+async def test_what_is_counted_of_who_asks_minds_no_step_of_the_clock_on_the_wall(
+    directive: str,
+) -> None:
+    async with running(f". {{\n bind 127.0.0.1\n {directive}\n}}\n") as server:
+        assert 0 <= time.monotonic() - server.app.asked().began < 3600

@@ -18,7 +18,7 @@ TITLES = {
 
 
 def top_page(window: Window, now: float, request: HttpRequest) -> HttpReply:
-    """n: how many of each are told (20). now: seconds since 1970."""
+    """n: how many of each are told (20). now: seconds of the windows' clock."""
     text = request.query.get("n", str(DEFAULT_NUMBER))
     if not text.isdecimal() or not 1 <= int(text) <= SIZE:
         return HttpReply(400, f"n: expected a number from 1 to {SIZE}\n".encode())

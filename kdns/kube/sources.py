@@ -239,6 +239,8 @@ class _Snapshot:
         self._held = held
         self._resources = resources
         self._written = 0
+        self._why = ""
+        """What is wrong with writing, as it was logged."""
 
     def recall(self) -> None:
         """Tell what the file has, if it can be believed, as what once was."""
@@ -297,8 +299,15 @@ class _Snapshot:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             snapshot.write(self._path, self._identity, objects)
         except OSError as error:
-            log.warning("%s: the state cannot be written: %s", self._path, error.strerror or error)
+            why = error.strerror or str(error)
+            if why != self._why:
+                # Once, and not every ten seconds of a night in which a disk is full.
+                self._why = why
+                log.warning("%s: the state cannot be written: %s; trying again", self._path, why)
             return False
+        if self._why:
+            self._why = ""
+            log.info("%s: the state is written again", self._path)
         return True
 
 

@@ -42,7 +42,7 @@ class Searched:
 
 @dataclass(slots=True)
 class Window:
-    """What was counted since `began`, seconds since 1970, by kind."""
+    """What was counted since `began`, by kind: seconds of the host's clock that never goes back."""
 
     began: float
     sketches: dict[str, Sketch] = field(
@@ -62,7 +62,7 @@ class Window:
 
 
 class Top:
-    """What one process counts. now: seconds since 1970."""
+    """What one process counts. now: seconds of a clock that never goes back, all processes' one."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -43,3 +44,46 @@ async def test_a_fault_of_ours_is_told_and_does_not_end_the_watch(
     (record,) = (each for each in caplog.records if each.levelno >= logging.ERROR)
     assert record.getMessage() == f"{api.url}: a fault; listing anew"
     assert record.exc_info is not None
+
+
+class Said(logging.Handler):
+    """Sets an event once a line has a text; threads write lines too."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+        self._loop = asyncio.get_running_loop()
+        self.event = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._text in record.getMessage():
+            self._loop.call_soon_threadsafe(self.event.set)
+
+
+@pytest.mark.parametrize("mended", [False, True])
+async def test_that_the_state_cannot_be_written_is_said_once(
+    mended: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    state = tmp_path / "state"
+    state.write_text("no folder")
+    failed, written = Said("cannot be written"), Said("is written again")
+    for handler in (failed, written):
+        logging.getLogger("kdns.kube").addHandler(handler)
+    async with ApiServer() as api:
+        api.load([service("x", spec={"clusterIP": "10.0.0.1"})])
+        selectors = ((Resource.SERVICES, parse_label_selector(""), parse_field_selector("")),)
+        settings = SourceSettings(frozenset({Resource.SERVICES}), selectors, endpoint=api.url)
+        sources = Sources(rng=Random(0), state_dir=str(state), write_every=0.0)
+        sources.cluster(settings)
+        await sources.start()
+        await failed.event.wait()
+        if mended:
+            state.unlink()
+            await written.event.wait()
+        # The end tries once more.
+        await sources.close()
+    for handler in (failed, written):
+        logging.getLogger("kdns.kube").removeHandler(handler)
+    assert sum("cannot be written" in message for message in caplog.messages) == 1
+    assert (state / "cluster-0.state").exists() == mended
