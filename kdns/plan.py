@@ -4,7 +4,7 @@ Nothing is opened here but the Corefile and what it imports, so `kdns check` and
 the same plan, and a Corefile that can be planned is one that can be served.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from glob import glob, has_magic
 from hashlib import sha512
@@ -132,6 +132,48 @@ def make_plan(
 
     port: for zones that name none (`-dns.port`). read: what imports are read by; `read_imports`.
     """
+    asked = _Environment(environ)
+    try:
+        plan = _plan(text, file, asked, port, lenient=lenient, known=known, read=read)
+    except CorefileError as error:
+        if not asked.missing:
+            raise
+        message = f"{error.message}; the environment has no {', '.join(asked.missing)}"
+        raise CorefileError(message, error.file, error.line) from error
+    for name in asked.missing:
+        plan.warnings.append(f"{file}: the environment has no {name}: nothing stands in its place")
+    return plan
+
+
+class _Environment(Mapping[str, str]):
+    """An environment that remembers what it was asked for, and had not."""
+
+    def __init__(self, held: Mapping[str, str]) -> None:
+        self._held = held
+        self.missing: dict[str, None] = {}
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self._held:
+            self.missing[name] = None
+        return self._held[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+
+def _plan(
+    text: str,
+    file: str,
+    environ: Mapping[str, str],
+    port: int,
+    *,
+    lenient: bool,
+    known: tuple[Plugin, ...] | None,
+    read: Read | None,
+) -> Plan:
     plan = Plan()
     known = plugins() if known is None else known
     imports: dict[str, tuple[tuple[str, str], ...]] = {}

@@ -22,6 +22,21 @@ def blocks(plan: Plan) -> list[tuple[tuple[str, ...], int]]:
     return [(block.zones, block.port) for block in plan.blocks]
 
 
+# The environment.
+
+
+def test_a_variable_that_is_not_set_is_a_warning() -> None:
+    plan = planned(". {\nwhoami\nchaos {$NAME} {%NAME%} {$ZONE}\n}")
+    warning = "Corefile: the environment has no NAME: nothing stands in its place"
+    assert plan.warnings == [warning]
+
+
+def test_an_error_names_the_variables_that_are_not_set() -> None:
+    told = r"^Corefile:2: bind: .*, got ''; the environment has no POD_IP$"
+    with pytest.raises(CorefileError, match=told):
+        planned(". {\nbind {$POD_IP}\n}")
+
+
 # Blocks and ports.
 
 
