@@ -23,6 +23,8 @@ def read_upstream(token: Token) -> UpstreamSettings | str:
 
     Its host may be a name, which is to be looked up but for https. Raises CorefileError.
     """
+    if not token.text:
+        raise CorefileError.at(token, "forward: expected an upstream, got nothing")
     scheme, separator, rest = token.text.partition("://")
     if not separator:
         scheme, rest = "dns", token.text

@@ -160,6 +160,7 @@ def test_without_a_resolver_the_system_says_whom_to_ask(tmp_path: Path) -> None:
     [
         ("forward . a..b:53", r"^Corefile:2: expected a domain name"),
         ("forward . tls://a..b", r"^Corefile:2: expected a domain name"),
+        ('forward . ""', r"^Corefile:2: forward: expected an upstream, got nothing"),
         ("forward . https://", r"^Corefile:2: forward: expected a host after https://"),
         ("forward . ns.example {\nresolver ns.example\n}", r"^Corefile:3: resolver: expected IP"),
         ("forward . ns.example {\nresolver a.b:53\n}", r"^Corefile:3: resolver: expected IP"),
