@@ -9,10 +9,10 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: chart e2e help run test lint format types imports unit lock clean image-check tools perf perf-quick
+.PHONY: chart dev e2e help run test lint format types imports unit lock clean image-check tools perf perf-quick
 
 help: ## say what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/run ## serve the example cluster on 127.0.0.1:1053
 	@printf '%s\n' '' 'Serving examples/shop. In another terminal:' '' \
@@ -22,6 +22,8 @@ run: $(VENV)/run ## serve the example cluster on 127.0.0.1:1053
 	@exec $(BIN)/kdns serve -conf examples/Corefile --manifests examples/shop
 
 test: lint types imports unit ## everything that must pass: lint, types, imports, tests, coverage
+
+dev: $(VENV)/dev ## set up what the tests and perf need, and no more
 
 lint: $(VENV)/dev ## ruff, both as linter and as formatter
 	$(BIN)/ruff check
