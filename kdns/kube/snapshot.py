@@ -13,6 +13,7 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from struct import Struct
+from threading import Lock
 
 import msgspec
 
@@ -27,6 +28,8 @@ _DIGEST = 32
 _LENGTH = Struct("!I")
 _ITEM = Struct("!BI")
 _RESOURCES = tuple(Resource)
+_WRITING = Lock()
+"""One after the other: the end may come, and write, while a thread is still at it."""
 
 
 class SnapshotError(ValueError):
@@ -44,8 +47,13 @@ def write(path: Path, identity: str, objects: dict[Resource, list[bytes]]) -> No
     """Put the objects there, encoded by cluster.held, in the place of what was. Raises OSError."""
     counts = {resource.value: len(bodies) for resource, bodies in objects.items()}
     header = msgspec.msgpack.encode(_Header(identity, counts))
-    digest = blake2b(digest_size=_DIGEST)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with _WRITING:
+        _write(path, beside, header, objects)
+
+
+def _write(path: Path, beside: Path, header: bytes, objects: dict[Resource, list[bytes]]) -> None:
+    digest = blake2b(digest_size=_DIGEST)
     try:
         with beside.open("wb") as file:
             os.chmod(file.fileno(), 0o600)  # what a cluster runs is not everybody's business

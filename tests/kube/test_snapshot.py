@@ -1,5 +1,7 @@
 """The state on disk: read back as it was written, or refused with the reason."""
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,33 @@ def test_an_object_twice_is_refused(path: Path) -> None:
     write(path, IDENTITY, {Resource.SERVICES: [body, body]})
     with pytest.raises(SnapshotError, match=r"it holds .*; expected \{'services': 2\}"):
         read(path, IDENTITY)
+
+
+class Slow(list[bytes]):
+    """Objects that are written down only when told to."""
+
+    def __init__(self, bodies: list[bytes]) -> None:
+        super().__init__(bodies)
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.begun.set()
+        self.go.wait()
+        return super().__iter__()
+
+
+def test_who_writes_while_another_does_comes_after_it(path: Path) -> None:
+    slow = Slow(shop()[Resource.SERVICES])
+    first = threading.Thread(target=write, args=(path, IDENTITY, {Resource.SERVICES: slow}))
+    second = threading.Thread(target=write, args=(path, IDENTITY, shop()))
+    first.start()
+    slow.begun.wait()
+    second.start()
+    slow.go.set()
+    for thread in (first, second):
+        thread.join()
+    assert len(read(path, IDENTITY) or ()) == 3
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_failed_writing_leaves_the_file_that_was_there(path: Path) -> None:

@@ -47,7 +47,7 @@ async def test_a_fault_of_ours_is_told_and_does_not_end_the_watch(
 
 
 class Said(logging.Handler):
-    """Sets an event once a line has a text; threads write lines too."""
+    """Sets an event once a line has a text, and all before it have it; threads write lines too."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ async def test_that_the_state_cannot_be_written_is_said_once(
     state.write_text("no folder")
     failed, written = Said("cannot be written"), Said("is written again")
     for handler in (failed, written):
-        logging.getLogger("kdns.kube").addHandler(handler)
+        logging.getLogger().addHandler(handler)
     async with ApiServer() as api:
         api.load([service("x", spec={"clusterIP": "10.0.0.1"})])
         selectors = ((Resource.SERVICES, parse_label_selector(""), parse_field_selector("")),)
@@ -84,6 +84,6 @@ async def test_that_the_state_cannot_be_written_is_said_once(
         # The end tries once more.
         await sources.close()
     for handler in (failed, written):
-        logging.getLogger("kdns.kube").removeHandler(handler)
+        logging.getLogger().removeHandler(handler)
     assert sum("cannot be written" in message for message in caplog.messages) == 1
     assert (state / "cluster-0.state").exists() == mended
