@@ -443,6 +443,8 @@ def _say_where(app: App) -> None:
 def _log_to_stdout(form: Format) -> None:
     handler = LineHandler(_STDOUT, form)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    # It counts changes of files; what comes of them is told by who reads those.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 def _have_standard_files() -> None:

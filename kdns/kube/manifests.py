@@ -156,6 +156,8 @@ class Manifests:
         except ManifestError as error:
             log.warning("%s: kept what was read before", error)
         else:
+            if objects is not self._told:
+                log.info("manifests were read again: %d objects", len(objects))
             self._tell(sink, objects)
 
     def _tell(self, sink: Sink, objects: Objects) -> None:
