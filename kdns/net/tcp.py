@@ -396,11 +396,12 @@ class Connection(asyncio.Protocol):
             self._flush()
 
     def _flush(self) -> None:
-        if self._outbox and self._transport is not None and not self.ending:
-            self._transport.write(b"".join(self._outbox))
+        transport = self._transport
+        if transport is not None and self._outbox and not (self.ending or transport.is_closing()):
+            transport.write(b"".join(self._outbox))
             if not self._full:
                 self._active()
-            elif self._transport.get_write_buffer_size() > MAX_UNTAKEN:
+            elif transport.get_write_buffer_size() > MAX_UNTAKEN:
                 self._listener.expel(self)
         self._outbox.clear()
         self._outbox_size = 0

@@ -328,6 +328,24 @@ async def test_a_client_that_is_gone_costs_only_its_replies() -> None:
         pending.resolve(query())
 
 
+async def test_nothing_is_written_to_who_is_known_to_be_gone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The event loop would say so for each reply."""
+    holding = Holding()
+    async with serving(holding) as service:
+        client = await service.connect()
+        client.send(*map(query, range(10)))
+        waiting = [await holding.pending() for _ in range(10)]
+        (connection,) = service.listener._open
+        assert connection._transport is not None
+        connection._transport.abort()
+        for pending in waiting:
+            pending.resolve(query())
+        assert await client.ended()
+    assert caplog.messages == []
+
+
 async def test_close_waits_for_pending_answers_and_ends_idle_connections_at_once() -> None:
     holding = Holding()
     async with serving(holding) as service:
