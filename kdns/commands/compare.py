@@ -12,6 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from kdns.cluster.objects import Object, Resource
 from kdns.commands import options as values
@@ -25,7 +26,7 @@ RATE = 500.0
 CONCURRENCY = 16
 MAX_QUESTIONS = 200_000
 SHOWN = 50
-"""Unexpected differences in the table; --json has all."""
+"""Unexpected differences on the terminal; --json has all."""
 _COLOURS: dict[Kind, str] = {"same": "green", "ttl": "green", "known": "cyan", "unexpected": "red"}
 _MEANINGS: dict[Kind, str] = {
     "same": "the same answer",
@@ -210,13 +211,27 @@ def _show_unexpected(console: Console, found: Sequence[Compared]) -> None:
     ones = [one for one in found if one.kind == "unexpected"]
     if not ones:
         return
-    table = Table(title="unexpected", title_justify="left", title_style="red", show_lines=True)
-    for header in ("question", "for", "A", "B"):
-        table.add_column(header, overflow="fold")
-    for one in ones[:SHOWN]:
-        asked = f"{one.question.name} {one.question.type}" + (" over TCP" if one.tcp else "")
-        sides = ("\n".join(lines_of(reply)) for reply in (one.first, one.second))
-        table.add_row(asked, one.question.about, *sides)
-    console.print(table)
-    if len(ones) > SHOWN:
-        console.print(f"and {len(ones) - SHOWN} more: --json has all of them")
+    alike: dict[tuple[str, str, tuple[str, ...], tuple[str, ...]], list[str]] = {}
+    for one in ones:
+        asked = f"{one.question.name} {one.question.type}"
+        sides = tuple(lines_of(one.first)), tuple(lines_of(one.second))
+        transports = alike.setdefault((asked, one.question.about, *sides), [])
+        transports.append("TCP" if one.tcp else "UDP")
+    console.print("unexpected", style="italic red")
+    for (asked, about, first, second), transports in list(alike.items())[:SHOWN]:
+        over = " and ".join(transports)
+        console.print(Text.assemble((asked, "bold"), f", over {over}: {about}"))
+        lines = Table.grid(padding=(0, 1))
+        for line in first:
+            if line in second:
+                lines.add_row("   ", Text(line, "dim"))
+        for side, own, other, colour in (
+            ("A", first, second, "red"),
+            ("B", second, first, "green"),
+        ):
+            for line in own:
+                if line not in other:
+                    lines.add_row(f"  {side}", Text(line, colour))
+        console.print(lines)
+    if len(alike) > SHOWN:
+        console.print(f"and {len(alike) - SHOWN} more: --json has all of them")

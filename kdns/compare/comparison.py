@@ -21,6 +21,8 @@ Kind = Literal["same", "ttl", "known", "unexpected"]
 KINDS: tuple[Kind, ...] = ("same", "ttl", "known", "unexpected")
 SECTIONS = ("answer", "authority", "additional")
 _TTL = re.compile(r"^(\S+) [0-9]+ ")
+_MINIMUM = re.compile(r"( SOA( \S+){6}) [0-9]+$")
+"""RFC 2308, section 4: the TTL of denials."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -90,8 +92,12 @@ def _kind(judged: Row, second: Json) -> tuple[Kind, str]:
 
 
 def _timeless(reply: Json) -> Json:
-    """The reply with every TTL written as 0."""
-    sections = {s: [_TTL.sub(r"\1 0 ", r) for r in reply[s]] for s in SECTIONS if s in reply}
+    """The reply with every TTL written as 0, that of a zone's denials too."""
+    sections = {
+        s: [_MINIMUM.sub(r"\1 0", _TTL.sub(r"\1 0 ", r)) for r in reply[s]]
+        for s in SECTIONS
+        if s in reply
+    }
     return {**reply, **sections}
 
 

@@ -48,7 +48,12 @@ def test_a_service_that_one_server_does_not_know_is_found(
     corefile.write_text(COREFILE.replace("pods insecure", "namespaces kube-system"))
     with serving(corefile, "--manifests", SHOP) as server:
         status = compare(port, server.port, "--manifests", SHOP, "--transport", "udp", "--json")
-    body = json.loads(capsys.readouterr().out)
+        body = json.loads(capsys.readouterr().out)
+        compare(port, server.port, "--manifests", SHOP)
+        shown = capsys.readouterr().out
+    assert "\npayments.svc.cluster.local. A, over UDP and TCP: namespace payments\n" in shown
+    assert "\n  A NOERROR" in shown
+    assert "\n  B NXDOMAIN" in shown
     unexpected = {one["name"] for one in body["differences"] if one["kind"] == "unexpected"}
     assert status == 1
     assert "cart.shop.svc.cluster.local." in unexpected

@@ -62,6 +62,15 @@ def test_a_ttl_is_told_apart() -> None:
     assert kind(WEB, "A", first, second) == "ttl"
 
 
+def test_the_ttl_of_denials_is_one() -> None:
+    absent = "x.shop.svc.cluster.local."
+    first, second = reply(absent, rcode="NXDOMAIN"), reply(absent, rcode="NXDOMAIN")
+    (soa,) = first["authority"]
+    second["authority"] = [f"{soa.rpartition(' ')[0]} 77"]
+    assert first != second
+    assert kind(absent, "A", first, second) == "ttl"
+
+
 def test_another_address_is_unexpected() -> None:
     first, second = reply(WEB, f"{WEB} 30 IN A 10.96.0.7"), reply(WEB, f"{WEB} 30 IN A 10.96.0.8")
     assert kind(WEB, "A", first, second) == "unexpected"
