@@ -6,9 +6,9 @@ The life of a connection (RFC 7766):
       ^                            |                                   come, one write per read
       +---- reading is paused -----+---- or while the client does not take its replies
 
-A connection ends when the client has ended it and has its replies; when for `idle` seconds no whole
-question came and no reply went; at once when it sends what cannot be DNS; and, idle, when its place
-is needed. So octets that never make a question keep nothing open.
+A connection ends when the client has ended it, or has sent what cannot be DNS, and has its replies;
+when for `idle` seconds no whole question came and no reply went; and, idle, when its place is
+needed. So octets that never make a question keep nothing open.
 
 What all connections hold together is bounded, and who holds more than most pays for it:
 
@@ -360,8 +360,10 @@ class Connection(asyncio.Protocol):
 
     def _ask_one(self, message: bytes) -> None:
         if len(message) < _HEADER:
-            # Not even an ID to reply to; and who frames wrongly once is out of step for good.
-            self.abort()
+            # Not even an ID to reply to; and who frames wrongly once is out of step for good. What
+            # was asked before that is answered.
+            self._splitter = Splitter()
+            self._finished = True
             return
         listener = self._listener
         listener.received += 1

@@ -194,6 +194,18 @@ async def test_a_message_too_short_for_dns_closes_the_connection(length: int) ->
         assert await client.ended()
 
 
+async def test_what_was_asked_before_a_message_too_short_is_answered_and_nothing_after_it() -> None:
+    holding = Holding()
+    async with serving(holding) as service:
+        client = await service.connect()
+        client.send(query(1), query(2), b"", query(3))
+        for number in (1, 2):
+            (await holding.pending()).resolve(query(number))
+        assert [await client.receive() for _ in range(2)] == [query(1), query(2)]
+        assert await client.ended()
+        assert holding.asked.empty()
+
+
 async def test_who_half_closes_still_gets_pending_answers() -> None:
     holding = Holding()
     async with serving(holding) as service:
