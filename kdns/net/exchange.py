@@ -112,7 +112,13 @@ def is_ours(error: BaseException | None) -> bool:
 
 def no_way(error: BaseException | None) -> UpstreamError:
     """Why a socket to an upstream could not be had."""
-    return UpstreamError("busy" if is_ours(error) else "refused", str(error))
+    return UpstreamError("busy" if is_ours(error) else "refused", words_of(error))
+
+
+def words_of(error: BaseException | None) -> str:
+    """What the system says, without its number and as CoreDNS's log has it: in small letters."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text[:1].lower() + text[1:]
 
 
 def is_truncated(reply: bytes) -> bool:

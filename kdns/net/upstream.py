@@ -204,7 +204,7 @@ class Upstream:
         self._tcp.overdue(exchange)
         if self._cookies is not None:
             self._cookies.overdue(exchange)
-        self._finish(exchange, self._error("timeout", f"no reply in {timeout:g} s"))
+        self._finish(exchange, self._error("timeout", f"no reply in {timeout:g} s: i/o timeout"))
 
     def _finish(self, exchange: Exchange, result: bytes | UpstreamError) -> None:
         if exchange not in self._pending:

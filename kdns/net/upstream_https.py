@@ -119,7 +119,7 @@ class HttpsUpstream:
                 self._fail(pending, "closed", "closing")
             raise
         except TimeoutError:
-            self._fail(pending, "timeout", f"no reply in {timeout:g} s")
+            self._fail(pending, "timeout", f"no reply in {timeout:g} s: i/o timeout")
             return
         except (ClientError, OSError, ValueError) as error:
             self._fail(pending, "lost", str(error) or type(error).__name__)

@@ -10,7 +10,7 @@ from random import Random
 from typing import Final, cast
 
 from kdns.net.clock import Clock, Timer
-from kdns.net.exchange import HEADER, Exchange, match, no_way
+from kdns.net.exchange import HEADER, Exchange, match, no_way, words_of
 from kdns.net.upstream_udp import Dice, Done
 from kdns.plugins.upstream import UpstreamError
 from kdns.wire.framing import Splitter, frame
@@ -221,7 +221,9 @@ class _Channel(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Part of asyncio.Protocol."""
-        self._ended(UpstreamError("lost", str(exc or "connection closed")), again=True)
+        self._ended(
+            UpstreamError("lost", words_of(exc) if exc else "connection closed"), again=True
+        )
 
     def _take(self, reply: bytes) -> None:
         exchange = match(self.table, reply)

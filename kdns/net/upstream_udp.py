@@ -15,7 +15,7 @@ from typing import Final
 from kdns.net.address import SocketAddress
 from kdns.net.clock import Clock
 from kdns.net.datagrams import omit_path_mtu
-from kdns.net.exchange import Exchange, is_ours, match, no_way
+from kdns.net.exchange import Exchange, is_ours, match, no_way, words_of
 from kdns.plugins.upstream import UpstreamError
 from kdns.wire.framing import MAX_MESSAGE
 
@@ -199,4 +199,4 @@ class _Port:
         # ICMP does not say which datagram it is about; they all went to the same closed port.
         for exchange in list(self._table.values()):
             if exchange.table is self._table:
-                self._pool.done(exchange, UpstreamError("refused", str(error)))
+                self._pool.done(exchange, UpstreamError("refused", words_of(error)))

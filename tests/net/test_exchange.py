@@ -1,12 +1,14 @@
 """A reply is believed when its ID, its QR bit and its question are right (RFC 5452, 9.1)."""
 
+import errno
+import os
 import struct
 
 import dns.message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdns.net.exchange import Exchange, match, question_of
+from kdns.net.exchange import Exchange, match, question_of, words_of
 from kdns.testing.upstream import echo, wrong_question
 
 QUERY = dns.message.make_query("www.Example.test", "HTTPS", id=0x1234).to_wire()
@@ -70,3 +72,9 @@ def test_an_error_without_a_question_is_believed_only_where_it_makes_sense() -> 
         reply = sent[:2] + bytes((0x81, 0x80 | rcode)) + bytes(8)
         assert match(table, reply) is (exchange if believed else None)
         assert match(table, reply + b"x") is None
+
+
+def test_what_the_system_says_is_in_the_words_of_coredns_log() -> None:
+    refused = ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+    assert words_of(refused) == "connection refused"
+    assert words_of(OSError("It says so")) == "it says so"
