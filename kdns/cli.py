@@ -179,7 +179,9 @@ def _workers(text: str) -> int:
 
 def _fail(error: Exception, status: int) -> int:
     for line in str(error).splitlines() or [type(error).__name__]:
-        print(f"kdns: {line}", file=sys.stderr)
+        # An argument that was no UTF-8 has characters that nothing can write.
+        said = line.encode(errors="backslashreplace").decode()
+        print(f"kdns: {said}", file=sys.stderr)
     return status
 
 
