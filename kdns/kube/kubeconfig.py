@@ -143,7 +143,7 @@ class _Source:
             module = _import_loader()
             config = module.KubeConfigMerger(self.paths).config if _any_exists(self.paths) else None
             if config is None:
-                raise CredentialsError("no such file; name the one that kubectl uses")
+                raise CredentialsError("no such file; expected the one that kubectl uses")
             context = self._choose(config)
             loader = module.KubeConfigLoader(config, context, config_base_path=None)
             await loader.load_and_set(settings)
