@@ -43,8 +43,9 @@ from kdns.totals import Totals, past, together
 
 log = logging.getLogger("kdns")
 
-COLLECT = (5_000, 20, 1_000)
-"""Thresholds of the collector of cycles: rarely the young, hardly ever the old."""
+COLLECT = (1_000, 10, 10_000)
+"""Thresholds of the collector of cycles: few at a time, for everybody waits for it, and hardly ever
+the old. Questions in flight live long enough to be looked at twice."""
 MAX_WATCH_AGE = 300.0
 """Seconds without a sign of the API server after which what we know may be the past: five of its
 bookmarks."""

@@ -10,6 +10,7 @@ python -m perf sync               memory and CPU of a large cluster; status 1 if
 python -m perf churn              answers while endpoints change; status 1 if late, wrong or slow
 python -m perf restarts           20 new processes in a row, and not one question lost
 python -m perf reloads            20 new Corefiles in a row, the same
+python -m perf dead               cluster names while all upstreams are dead; status 1 if not well
 python -m perf idle-tcp           what 10,000 idle connections cost those who ask over UDP
 """
 
@@ -27,7 +28,7 @@ from typing import TypeVar, cast, get_args
 
 from rich.console import Console
 
-from perf import changes, churn, compare, fault_run, idle_tcp, overload, scale, sync
+from perf import changes, churn, compare, dead, fault_run, idle_tcp, overload, scale, sync
 from perf.model import Transport
 from perf.plan import SUBJECTS, Settings, full, quick
 from perf.record import RecordError, save
@@ -39,7 +40,7 @@ from perf.view import View
 from perf.workloads import SPECS
 
 _INTERRUPTED = 130
-T = TypeVar("T", overload.Terms, idle_tcp.Terms, sync.Terms, churn.Terms, changes.Terms)
+T = TypeVar("T", overload.Terms, idle_tcp.Terms, dead.Terms, sync.Terms, churn.Terms, changes.Terms)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,6 +64,8 @@ def main(argv: list[str] | None = None) -> int:
             return changes.main(args.command, _given(changes.Terms(), args), console)
         if args.command == "idle-tcp":
             return _tidily(lambda: idle_tcp.main(_given(idle_tcp.Terms(), args), console))
+        if args.command == "dead":
+            return _tidily(lambda: dead.main(_given(dead.Terms(), args), console))
         if args.command == "sync":
             return sync.main(_given(sync.Terms(), args), args.json, console)
         if args.command == "churn":
@@ -206,6 +209,11 @@ def _parser() -> argparse.ArgumentParser:
     idling.add_argument("--rate", type=_positive, default=argparse.SUPPRESS, help="q/s (5,000)")
     idling.add_argument("--seconds", type=_positive, default=argparse.SUPPRESS, help="a run (2)")
     idling.add_argument("--repeat", type=_count, default=argparse.SUPPRESS, help="rounds (11)")
+    dying = commands.add_parser("dead", help="ask while all upstreams are dead")
+    dying.add_argument("--rate", type=_positive, default=argparse.SUPPRESS, help="q/s (2,000)")
+    dying.add_argument("--outside", type=_positive, metavar="RATE", help="q/s (500)")
+    dying.add_argument("--seconds", type=_positive, default=argparse.SUPPRESS, help="a run (3)")
+    dying.add_argument("--repeat", type=_count, default=argparse.SUPPRESS, help="rounds (5)")
     return parser
 
 

@@ -11,7 +11,8 @@ from typing import Final, cast
 
 from kdns.net.clock import Clock, Timer
 from kdns.net.exchange import HEADER, Exchange, match, no_way, words_of
-from kdns.net.upstream_udp import Dice, Done
+from kdns.net.upstream_udp import Done
+from kdns.plugins.dice import Dice
 from kdns.plugins.upstream import UpstreamError
 from kdns.wire.framing import Splitter, frame
 

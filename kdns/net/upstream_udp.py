@@ -7,7 +7,6 @@ ports do not stay guessed; it closes when its last question is answered.
 
 import asyncio
 import socket
-from array import array
 from collections.abc import Callable
 from random import Random
 from typing import Final
@@ -16,37 +15,16 @@ from kdns.net.address import SocketAddress
 from kdns.net.clock import Clock
 from kdns.net.datagrams import omit_path_mtu
 from kdns.net.exchange import Exchange, is_ours, match, no_way, words_of
+from kdns.plugins.dice import Dice
 from kdns.plugins.upstream import UpstreamError
 from kdns.wire.framing import MAX_MESSAGE
 
 _BATCH: Final = 64
-_DRAWN: Final = 512
-_IDENTS: Final = 0xFFFF
 _QUESTIONS_PER_PORT: Final = 1024
 _SECONDS_PER_PORT: Final = 60.0
 
 Done = Callable[[Exchange, bytes | UpstreamError], None]
 """Told the reply to an exchange, still under the ID it was asked with, or why there is none."""
-
-
-class Dice:
-    """Random numbers, drawn many at a time: the kernel's are dear to ask for one by one."""
-
-    def __init__(self, rng: Random) -> None:
-        self._rng = rng
-        self._drawn = array("I")
-
-    def draw(self) -> int:
-        """A number below 2**32."""
-        if not self._drawn:
-            self._drawn = array("I", self._rng.randbytes(_DRAWN * self._drawn.itemsize))
-        return self._drawn.pop()
-
-    def ident(self, table: dict[int, Exchange]) -> int:
-        """A random ID that is not in `table`, which must be far from full."""
-        while (ident := self.draw() & _IDENTS) in table:
-            pass
-        return ident
 
 
 class UdpPool:
@@ -79,8 +57,7 @@ class UdpPool:
 
     def send(self, exchange: Exchange) -> None:
         """Ask; `done` is told what came of it, maybe before this returns."""
-        # Of 32 bits, so that it matters little whether the number of ports divides them.
-        slot = self.dice.draw() % len(self._ports)
+        slot = self.dice.below(len(self._ports))
         port = self._ports[slot]
         if port is None or port.worn:
             try:

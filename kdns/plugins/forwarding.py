@@ -22,6 +22,7 @@ from random import Random
 from typing import Protocol
 
 from kdns.plugins.chain import EDE_NETWORK_ERROR, extended_error, failure
+from kdns.plugins.dice import Dice
 from kdns.plugins.parts import Timer
 from kdns.plugins.pending import Pending
 from kdns.plugins.tap import Tap
@@ -213,6 +214,7 @@ class Forwarding:
         self.merged = self.hedged = self.broken = 0
         """Counts: questions that joined another; second tries; questions when all were down."""
         self._parts = parts
+        self._dice = Dice(parts.rng)
         self.most_flights, self.most_waiting = MAX_FLIGHTS, MAX_WAITING
         self._flights: dict[object, Flight] = {}
         self._turn = 0
@@ -449,7 +451,7 @@ class Forwarding:
 
     def _first(self) -> Target | None:
         """Where a new question goes; None when all are down and that is to be said."""
-        targets, rng = self.targets, self._parts.rng
+        targets, dice = self.targets, self._dice
         count = len(targets)
         if not count:
             return None
@@ -459,13 +461,13 @@ class Forwarding:
         elif policy == "round_robin":
             start = self._turn
             self._turn = (start + 1) % count
-        elif policy == "fastest" and rng.randrange(EXPLORE):
+        elif policy == "fastest" and dice.below(EXPLORE):
             up = [target for target in targets if self._up(target)]
             if up:
                 return min(up, key=_round_trip)
             start = 0
         else:
-            start = rng.randrange(count) if count > 1 else 0
+            start = dice.below(count) if count > 1 else 0
         for index in range(start, start + count):
             target = targets[index % count]
             if self._up(target):
@@ -474,7 +476,8 @@ class Forwarding:
         unfailed = [target for target in targets if self._unfailed(target)]
         if self.rules.failfast and not unfailed:
             return None
-        return rng.choice(unfailed or targets)
+        asked = unfailed or targets
+        return asked[dice.below(len(asked))]
 
     def _fresh(self, flight: Flight) -> Target | None:
         """One that is up and was not tried for this question."""
@@ -493,7 +496,8 @@ class Forwarding:
         if again:
             return min(again, key=tried.count)
         untried = [target for target in self.targets if target not in tried]
-        return self._parts.rng.choice(untried or self.targets)
+        asked = untried or self.targets
+        return asked[self._dice.below(len(asked))]
 
     def _failed(self, target: Target) -> None:
         target.fails += 1
