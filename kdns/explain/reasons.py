@@ -265,7 +265,7 @@ def _other_names(endpoints: Sequence[Endpoint], label: str) -> list[str]:
             "or say endpoint_pod_names in the Corefile",
         ]
     close = near(label, labels) or labels[:_LISTED]
-    return [f"there is {', '.join(close)}"] if close else []
+    return [f"it has {', '.join(close)}"] if close else []
 
 
 def _own_records(world: World, service: objects.Service, rtype: str, reasons: Reasons) -> Reasons:

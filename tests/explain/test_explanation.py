@@ -114,7 +114,7 @@ def test_rests_on(text: str, rtype: str, rest: str) -> None:
         ("lost.shop.S", "its selector app=lost matches no pod", "--show-labels"),
         ("late.shop.S", "matches late-0, and there is no EndpointSlice", "controller-manager"),
         ("10-1-0-2.db.shop.S", "is not ready: 10.1.0.2", ""),
-        ("db-9.db.shop.S", "no endpoint is called 'db-9'", "there is db-0"),
+        ("db-9.db.shop.S", "no endpoint is called 'db-9'", "it has db-"),
         ("db-2.db.shop.S", "no endpoint is called 'db-2'", "endpoint_pod_names"),
         ("_htp._tcp.web.shop.S", "no port _htp._tcp: it has _http._tcp", "did you mean _http._tcp"),
         ("http.tcp.web.shop.S", "no port http.tcp", "underscores"),
