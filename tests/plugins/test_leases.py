@@ -108,6 +108,17 @@ def test_each_of_its_records_grows_older() -> None:
     assert server.ttls() == [295, 15]
 
 
+def test_every_part_of_what_is_cut_grows_older() -> None:
+    server = Server().build(found(60, *range(200)))
+    server.heat()
+    handled = server.handled
+    server.wait(5)
+    replies = [server.ask() for _ in range(100)]
+    assert server.handled == handled
+    assert {rrset.ttl for reply in replies for rrset in reply.answer} == {55}
+    assert len({str(record) for reply in replies for record in reply.answer[0]}) == 200
+
+
 def test_what_an_opt_has_in_the_place_of_a_ttl_stays() -> None:
     """RFC 6891, section 6.1.3."""
     server = Server().build(found(60))
