@@ -81,6 +81,7 @@ class Prepared:
     """
 
     __slots__ = (
+        "_seen",
         "block",
         "bodies",
         "by",
@@ -120,7 +121,7 @@ class Prepared:
         self.places: tuple[Entry, ...] = ()
         """Where it stands in tables; few, so a tuple, which is smaller than a list."""
         # The client it was made for has had it in its first order.
-        self.used = 1
+        self.used = self._seen = 1
 
     @property
     def qname(self) -> bytes:
@@ -136,6 +137,12 @@ class Prepared:
             return self.bodies[used % len(self.bodies)]
         start, end, count = self.turning
         return _turned(self.bodies[0], start, end, start + used % count * ((end - start) // count))
+
+    def was_used(self) -> bool:
+        """Whether it was handed out since this was last asked, or since it was made."""
+        before = self._seen
+        self._seen = self.used + sum([entry.hits for entry in self.places])
+        return self._seen != before
 
     def stand(self, entry: "Entry") -> None:
         """An entry of a table has it from now on."""
@@ -519,10 +526,16 @@ class HotAnswers:
             self._missed[prepared.key] = places
 
     def _make_room(self, octets: int) -> None:
-        """For one more, of so many octets; a part of the oldest go together. See SWEEP."""
+        """For one more, of so many octets: of a part of the oldest, those go together that were not
+        used since they were last looked at; see SWEEP. If need be, others too."""
         part = max(1, min(SWEEP, self._limit // SWEEP))
         for prepared in list(islice(self._prepared.values(), part)):
-            self._drop(prepared)
+            if prepared.was_used():
+                self._prepared[prepared.key] = self._prepared.pop(prepared.key)
+            else:
+                self._drop(prepared)
+        if len(self._prepared) >= self._limit:
+            self._drop(next(iter(self._prepared.values())))
         while self._prepared and self.octets + octets > self._most_octets:
             self._drop(next(iter(self._prepared.values())))
 

@@ -193,6 +193,33 @@ def test_the_oldest_answers_make_room(block: Block) -> None:
     assert list(table.entries) == [b"2", b"3", b"4", b"5"]
 
 
+def test_an_answer_in_use_stays_however_many_are_asked_for_once(block: Block) -> None:
+    """Random names, say."""
+    answers, table = HotAnswers(limit=200), Table("udp", 1)
+    for key in (b"hot", b"idle"):
+        answers.put(key, prepared(block, depends=(key,)))
+        table.put(key, answers.get(key) or prepared(block))
+    for number in range(1000):
+        answers.put(number, prepared(block))
+        hit(table, b"hot", number % 10 == 0)
+        assert len(answers) <= 200
+    assert list(table.entries) == [b"hot"]
+    answers.forget([b"hot"])
+    assert not table.entries
+
+
+def test_where_all_are_in_use_there_is_still_room_for_one_more(block: Block) -> None:
+    answers, table = HotAnswers(limit=3), Table("udp", 1)
+    for number in range(20):
+        made = prepared(block)
+        answers.put(number, made)
+        table.put(b"%d" % number, made)
+        for key in list(table.entries):
+            hit(table, key)
+        assert len(answers) == len(table.entries) == min(3, number + 1)
+        assert answers.get(number) is made
+
+
 def test_octets_are_bounded_too(block: Block) -> None:
     answers = HotAnswers(limit=64, octets=1000)
     for number in range(30):
