@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 from kdns.handing import pair
 
+log = logging.getLogger("kdns")
+
 _NUMBER = 2
 """Octets of a worker's number."""
 
@@ -79,6 +81,15 @@ def plant(bear: Bear) -> Nursery:
     os._exit(0)
 
 
+def _fork() -> int:
+    """As os.fork; -1 where there is no room: whoever holds the other ends sees these closed."""
+    try:
+        return os.fork()
+    except OSError as error:
+        log.critical("no worker can be started: %s", error.strerror)
+        return -1
+
+
 def _tend(control: socket.socket, bear: Bear) -> None:
     """Bear workers until the overseer is gone."""
     # What is meant for all, as a terminal's Ctrl-C is, only the overseer decides about.
@@ -91,7 +102,7 @@ def _tend(control: socket.socket, bear: Bear) -> None:
         if not number:
             return
         ties = Ties(*[socket.socket(fileno=end) for end in ends])
-        if os.fork() == 0:
+        if _fork() == 0:
             control.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             status = 1

@@ -20,12 +20,14 @@ present one, and says so; when all have, all take it over.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from random import Random
+from typing import TypeVar
 
 from kdns.app import App
 from kdns.cluster import model
@@ -78,6 +80,12 @@ MAX_BACKLOG = 256 << 20
 LIVELY = 10.0
 """Seconds after which the end of a worker is not taken for a failure to start."""
 FIRST_PAUSE = 0.1
+PATIENCE = 3.0
+"""Seconds in which a worker says what it has counted, or who asks what."""
+STAGED_WITHIN = 30.0
+"""Seconds in which a worker builds a Corefile, or takes it over."""
+NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN)
+"""Why there may be room for another process later."""
 LAST_PAUSE = 30.0
 """Seconds before a worker that ended at once is replaced: twice as many each time."""
 
@@ -251,12 +259,14 @@ class Overseer:
     async def totals(self) -> Totals:
         """What all workers have counted."""
         async with self._asking:
-            waiting = []
+            waiting: dict[asyncio.Future[Counted | None], int] = {}
             for worker in self._workers.values():
                 worker.answer = asyncio.get_running_loop().create_future()
-                waiting.append(worker.answer)
+                waiting[worker.answer] = worker.number
                 worker.tell(Asked())
-            await asyncio.gather(*waiting)
+            for late in await _late(waiting, PATIENCE):
+                # What it said last stands for it.
+                log.warning("worker %d has not said what it has counted", waiting[late])
         told = [worker.counted.totals for worker in self._workers.values() if worker.counted]
         return together((self._past, *told))
 
@@ -285,8 +295,11 @@ class Overseer:
                 worker.looks[profiles] = asyncio.get_running_loop().create_future()
                 worker.tell(Look(seconds))
             looks[number] = worker.looks[profiles]
-        told = await asyncio.gather(*looks.values())
-        return list(zip(looks, told, strict=True))
+        late = await _late(looks.values(), seconds + PATIENCE)
+        for number, look in looks.items():
+            if look in late and number in self._workers:
+                self._workers[number].looks.pop(profiles, None)
+        return [(number, look.result()) for number, look in looks.items() if look not in late]
 
     # Followers.
 
@@ -296,15 +309,18 @@ class Overseer:
         written = generation.plan.written
         sources = [self.number_of(cluster) for cluster in generation.clusters]
         self._staged = (generation, sockets, sources)
-        waiting: list[asyncio.Future[str]] = []
+        waiting: dict[asyncio.Future[str], _Worker] = {}
         for worker in self._workers.values():
-            waiting.append(worker.expect())
+            waiting[worker.expect()] = worker
             try:
                 worker.stage(written, sockets[worker.number], sources)
             except OSError as error:
                 raise FollowError(f"worker {worker.number}: {error}") from error
-        for reason in await asyncio.gather(*waiting):
-            if reason:
+        for late in await self._give_up(waiting):
+            number = waiting[late].number
+            raise FollowError(f"worker {number} has not built it in {STAGED_WITHIN:g} s")
+        for ready in waiting:
+            if reason := ready.result():
                 raise FollowError(reason)
 
     async def adopt(self) -> None:
@@ -318,10 +334,23 @@ class Overseer:
             held.close([place for place in held.places() if place not in places])
         for source in self._relays.keys() - self._sources:
             del self._relays[source]
-        waiting = [worker.expect() for worker in self._workers.values()]
+        waiting = {worker.expect(): worker for worker in self._workers.values()}
         self.tell(Adopted())
-        await asyncio.gather(*waiting)
+        await self._give_up(waiting)
         self._unstage()
+
+    async def _give_up(
+        self, waiting: dict[asyncio.Future[str], _Worker]
+    ) -> set[asyncio.Future[str]]:
+        """Wait for what workers have to say; those that say nothing are replaced.
+
+        What they say later would be taken for the answer to something else.
+        """
+        late = await _late(waiting, STAGED_WITHIN)
+        for silent in late:
+            log.critical("worker %d does not answer", waiting[silent].number)
+            waiting[silent].writer.transport.abort()
+        return late
 
     def discard(self) -> None:
         """See Followers."""
@@ -352,7 +381,11 @@ class Overseer:
         """Bring a worker to life and tell it what there is. Raises OSError."""
         async with self._staging:
             ties = self._spawn(number)
-            reader, writer = await asyncio.open_connection(sock=ties.link)
+            try:
+                reader, writer = await asyncio.open_connection(sock=ties.link)
+            except BaseException:
+                ties.close()
+                raise
             worker = _Worker(number, writer, ties.hand)
             # Nothing is awaited from here on: what happens next must come after all that has
             # happened.
@@ -375,13 +408,23 @@ class Overseer:
             delay = min(FIRST_PAUSE * 2**failures, LAST_PAUSE) if failures else 0.0
             log.critical("worker %d has ended: starting another one in %g s", number, delay)
             await asyncio.sleep(delay)
-            try:
-                reader = await self._open(number)
-            except OSError as error:
-                log.critical("worker %d cannot be replaced: %s", number, error)
+            while (opened := await self._open_again(number)) is None:
+                failures += 1
+                # The end cancels who waits here.
+                await asyncio.sleep(min(FIRST_PAUSE * 2**failures, LAST_PAUSE))
+            if not opened:
                 self.lost.set()
                 return
+            reader = opened[0]
             self.replaced += 1
+
+    async def _open_again(self, number: int) -> list[asyncio.StreamReader] | None:
+        """What the next worker is listened to by; nothing if there is none, None for not now."""
+        try:
+            return [await self._open(number)]
+        except OSError as error:
+            log.critical("worker %d cannot be replaced: %s", number, error.strerror or error)
+            return None if error.errno in NO_ROOM else []
 
     async def _listen(self, worker: _Worker, reader: asyncio.StreamReader) -> None:
         """Take what it says, until it ends."""
@@ -448,6 +491,14 @@ class ToldSources:
                 cluster.know(resource)
             case Assumed():
                 cluster.assume(resource)
+
+
+T = TypeVar("T")
+
+
+async def _late(waiting: Collection[asyncio.Future[T]], seconds: float) -> set[asyncio.Future[T]]:
+    """Those that have no result in so many seconds."""
+    return (await asyncio.wait(waiting, timeout=seconds))[1] if waiting else set()
 
 
 def _nobody(_: Cluster) -> int:
