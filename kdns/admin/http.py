@@ -110,9 +110,10 @@ class AdminServer:
     def _handler(self, address: str) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
             # Looked up each time: what is served changes with the Corefile.
-            route = self._routes.get(address, {}).get(request.path)
+            routes = self._routes.get(address, {})
+            route = routes.get(request.path)
             if route is None:
-                raise web.HTTPNotFound
+                raise web.HTTPNotFound(text=f"404: Not Found; expected {' or '.join(routes)}\n")
             if isinstance(route, Page):
                 said = route(HttpRequest(request.query, request.headers.get("Accept", "")))
             else:

@@ -107,6 +107,7 @@ async def test_head_is_get_without_the_body_and_all_else_is_not_there(
     for path in ("/", "/ready", "/health/x"):
         async with client.get(f"{base}{path}") as reply:
             assert reply.status == 404
+            assert await reply.text() == "404: Not Found; expected /health\n"
     async with client.post(f"{base}/health") as reply:
         assert reply.status == 405
 
