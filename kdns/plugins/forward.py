@@ -30,6 +30,7 @@ from kdns.plugins.forward_upstreams import (
 )
 from kdns.plugins.forwarding import NAME, Clocked, Forwarding, Rules, Target, rcodes
 from kdns.plugins.parts import Parts
+from kdns.plugins.private import has_private
 from kdns.plugins.upstream import UpstreamSettings, UpstreamSettingsError
 from kdns.telemetry.histogram import SECONDS, Histogram
 from kdns.telemetry.meters import Labels
@@ -158,7 +159,7 @@ class ForwardHandler:
                 target = Target(str(settings), parts.upstream(settings))
                 self.enter(target)
             self._named[settings] = target
-        self.forwarding.targets = [*self._numbered, *self._named.values()]
+        self.forwarding.replace([*self._numbered, *self._named.values()])
         for settings in before:
             parts.release(settings)
 
@@ -187,7 +188,7 @@ class ForwardHandler:
             return self._following(request)
         if settings.next_on_nodata and reply.rcode == Rcode.NOERROR and not reply.answer:
             return self._following(request)
-        if _is_denied(settings, request.query.key) and _has_private(reply):
+        if _is_denied(settings, request.query.key) and has_private(reply):
             log.warning("%r: the upstream's answer has a private address: left out", request.query)
             return Reply(
                 Rcode.NOERROR,
@@ -199,16 +200,6 @@ class ForwardHandler:
 
 def _is_denied(settings: Forward, key: bytes) -> bool:
     return any(name.is_below(key, name.from_text(zone)) for zone in settings.deny_private)
-
-
-def _has_private(reply: Reply) -> bool:
-    return any(
-        not ip_address(rdata).is_global
-        for rrset in (*reply.answer, *reply.additional)
-        if rrset.rtype in (iana.A, iana.AAAA)
-        for rdata in rrset.rdatas
-        if len(rdata) in (4, 16)
-    )
 
 
 def count(handler: ForwardHandler, parts: Parts) -> None:

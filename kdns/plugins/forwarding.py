@@ -231,6 +231,12 @@ class Forwarding:
         self.most_flights = max(FEWEST, int(MAX_FLIGHTS * part))
         self.most_waiting = max(FEWEST, int(MAX_WAITING * part))
 
+    def replace(self, targets: Sequence[Target]) -> None:
+        """Ask these from now on; whoever waits for one that is up has them asked."""
+        self.targets = list(targets)
+        if self._any_up():
+            self._back(self._parts.monotonic())
+
     def ask(self, query: Query, *, tcp: bool) -> Pending[Reply]:
         """The reply to a client's question, a SERVFAIL where there is none in time.
 

@@ -391,6 +391,30 @@ def test_so_it_is_once_another_question_is_answered() -> None:
     assert upstreams.replies[1].answer == FOUND.answer
 
 
+def test_so_it_is_once_there_is_another_upstream() -> None:
+    upstreams = Upstreams(1)
+    all_down(upstreams)
+    upstreams.ask()
+    upstreams.fail(0)
+    other = ScriptedExchange([says(FOUND)])
+    upstreams.forwarding.replace([*upstreams.targets, Target("other", other)])
+    upstreams.wait(0.02)
+    assert upstreams.replies[0].answer == FOUND.answer
+
+
+def test_but_not_once_there_is_one_less() -> None:
+    upstreams = Upstreams(2)
+    all_down(upstreams)
+    before = sum(upstreams.asked())
+    upstreams.ask()
+    for exchange in upstreams.exchanges:
+        if not exchange.asked[-1].pending.done:
+            exchange.asked[-1].pending.resolve(TIMEOUT)
+    upstreams.forwarding.replace(upstreams.targets[:1])
+    upstreams.wait(0.02)
+    assert sum(upstreams.asked()) == before + 1
+
+
 def test_many_that_are_due_at_once_are_seen_to_a_few_at_a_time() -> None:
     upstreams = Upstreams(2)
     for number in range(3 * forwarding.PACE):
