@@ -323,7 +323,7 @@ class Dispatcher:
             self._count(block, request, reply, len(wire), started)
         if block.asked is not None:
             block.asked.heard(1, request.query.key, reply.rcode)
-            if request.peer.proto == "tcp":
+            if request.peer.proto == "tcp" and request.peer.host:
                 block.asked.client(packed(request.peer.host), 1)
         for observe in block.observers:
             try:

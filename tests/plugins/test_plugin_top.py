@@ -58,6 +58,16 @@ def test_each_answer_counts_once_cold_or_hot(reply: Reply, kinds: tuple[str, ...
     assert window.sketches["clients"].total == 1
 
 
+def test_who_was_gone_before_its_address_was_known_is_no_client() -> None:
+    """It is answered like anybody: what it is told is still counted."""
+    counting = Top(lambda: 1000.0)
+    dispatcher = Dispatcher(lambda: 5.0)
+    dispatcher.serve(Block((".",), handler=always(FOUND), asked=counting))
+    assert dispatcher(question("a.example"), Peer("", 0, "tcp", "")) is not None
+    window = counting.read()
+    assert [window.sketches[kind].total for kind in ("names", "clients")] == [1, 0]
+
+
 def test_what_is_dropped_from_a_table_was_counted() -> None:
     counting = Top(lambda: 1000.0)
     block = Block((".",), handler=always(FOUND), asked=counting)
