@@ -84,6 +84,8 @@ PATIENCE = 3.0
 """Seconds in which a worker says what it has counted, or who asks what."""
 STAGED_WITHIN = 30.0
 """Seconds in which a worker builds a Corefile, or takes it over."""
+STOPPED_WITHIN = 10.0
+"""Seconds in which a worker drains and ends: twice of what pending answers have."""
 NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN)
 """Why there may be room for another process later."""
 LAST_PAUSE = 30.0
@@ -373,6 +375,10 @@ class Overseer:
         for number, task in enumerate(self._tasks):
             if number not in self._workers:
                 task.cancel()  # it waits to replace one that is not wanted any more
+        if await _late(self._tasks, STOPPED_WITHIN):
+            for worker in self._workers.values():
+                log.critical("worker %d does not end", worker.number)
+                worker.writer.transport.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for sockets in self._sockets:
             sockets.close()

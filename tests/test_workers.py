@@ -57,7 +57,7 @@ async def overseeing(births: Births) -> AsyncIterator[Overseer]:
 
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PATIENCE", "STAGED_WITHIN", "FIRST_PAUSE"):
+    for name in ("PATIENCE", "STAGED_WITHIN", "STOPPED_WITHIN", "FIRST_PAUSE"):
         monkeypatch.setattr(workers, name, 0.0)
 
 
@@ -103,3 +103,12 @@ async def test_where_nobody_brings_them_to_life_any_more_the_server_is_lost() ->
     async with overseeing(births) as overseer:
         births.far[0].close()
         await overseer.lost.wait()
+
+
+async def test_one_that_does_not_end_when_told_to_does_not_hold_up_the_end() -> None:
+    births = Births()
+    async with overseeing(births) as overseer:
+        await overseer.stop()
+        assert births.far[0].link.recv(1 << 16)
+        while births.far[0].link.recv(1 << 16):
+            continue
