@@ -203,6 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     churning.add_argument(
         "--seconds", type=_positive, default=argparse.SUPPRESS, help="for each (60)"
     )
+    churning.add_argument("--rounds", type=_count, metavar="N", help="at full speed (5)")
     churning.add_argument("--json", type=Path, metavar="FILE", default=argparse.SUPPRESS)
     idling = commands.add_parser("idle-tcp", help="ask over UDP beside idle connections")
     idling.add_argument("--connections", type=_count, metavar="N", help="how many (10,000)")

@@ -3,9 +3,11 @@
 For each rate of updates, after a while without any: how long an update takes until it is answered,
 what is answered in the meantime, and whether every answer is right in the end.
 
-One core has kdns, another one the API server and the load generator, which would slow each other
-down at full speed. So what the query rate would lose at full speed is judged by the share of its
-core that the updates take: what kdns uses beyond what the same queries cost it without updates.
+One core has kdns, another one the API server and the load generator. What the query rate loses is
+judged by the share of its core that the updates take: what kdns uses beyond what the same queries
+cost it without updates, in runs before and after. So that does not depend on how fast the other
+core is. At full speed the rates themselves are judged, a few seconds without updates and a few with
+them in turn: of the rounds in which kdns had no rest, for in the others it did not set the rate.
 """
 
 from __future__ import annotations
@@ -15,11 +17,12 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 import msgspec
@@ -40,17 +43,28 @@ from perf.workloads import query
 
 _MARGIN: Final = 2.0
 """Seconds of load before the first update and after the last one."""
+_RACE: Final = 4.0
+"""Seconds of updates at full speed."""
+_OUTSTANDING: Final = 512
+"""Queries that are unanswered at full speed: kdns is never without work."""
+_BUSY: Final = 0.9
+_LEFT: Final = 0.85
 _TRIES: Final = 3
 _TIMEOUT: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Updates a second, and for how many seconds each; queries a second; the cluster."""
+    """Updates a second, and for how many seconds each; queries a second; the cluster.
+
+    rounds: how many at full speed, and `full` updates a second in them.
+    """
 
     rates: tuple[float, ...] = (100.0, 1_000.0, 5_000.0)
     seconds: float = 60.0
     rate: float = 5_000.0
+    rounds: int = 5
+    full: float = 1_000.0
     services: int = 5_000
     endpoints: int = 100_000
     headless: int = 1_000
@@ -75,33 +89,64 @@ class Run:
     late: float
     wrong: int
 
-    def left(self, still: Run) -> float:
-        """The share of the core that is left for queries, beside a run without updates."""
+    def left(self, still: Sequence[Run]) -> float:
+        """The share of the core that is left for queries, beside runs without updates."""
         if not self.updates:
             return 1.0
-        queries = still.cpu / still.load.answered * self.load.answered
-        return 1 - max(0.0, self.cpu - queries) / self.seconds
+        each = sum(run.cpu for run in still) / sum(run.load.answered for run in still)
+        return 1 - max(0.0, self.cpu - each * self.load.answered) / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A few seconds at full speed without updates, and as many with them."""
+
+    still: Run
+    rolling: Run
+
+    @property
+    def kept(self) -> float:
+        """The rate with updates, beside that without."""
+        return self.rolling.load.qps / self.still.load.qps
+
+    @property
+    def left(self) -> float:
+        """As Run.left."""
+        return self.rolling.left([self.still])
+
+    @property
+    def is_full(self) -> bool:
+        """Whether kdns had no rest, so that it was what set the rate."""
+        return min(run.cpu / run.load.seconds for run in (self.still, self.rolling)) >= _BUSY
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All runs; the first one is without updates."""
+    """All runs, with one without updates before and after each; and rounds at full speed."""
 
     terms: Terms
     made: Machine
     runs: list[Run]
+    rounds: list[Round]
+
+    def left(self, run: Run) -> float:
+        """As Run.left, beside the runs without updates just before and after it."""
+        place = self.runs.index(run)
+        near = self.runs[max(0, place - 1) : place + 2]
+        return run.left([each for each in near if not each.updates])
 
 
 def main(terms: Terms, path: Path | None, console: Console) -> int:
     """Measure, show, and write it: 0 when all went well, see `troubles`."""
     with tempfile.TemporaryDirectory(prefix="kdns-perf-") as folder, compiled(Path(folder)):
         try:
-            runs = list(measure(terms, Path(folder), console))
+            runs, rounds = measure(terms, Path(folder), console)
         except (NotServing, LoadFailed, OSError, subprocess.CalledProcessError) as error:
             console.print(str(error), markup=False, style="red")
             return 1
-    result = Result(terms, machine(), runs)
+    result = Result(terms, machine(), runs, rounds)
     console.print(table(result))
+    console.print(full_speed(result))
     found = list(troubles(result))
     for trouble in found:
         console.print(trouble, markup=False, style="red")
@@ -112,19 +157,24 @@ def main(terms: Terms, path: Path | None, console: Console) -> int:
 
 def troubles(result: Result) -> Iterator[str]:
     """Wrong or lost answers at any rate; slowness at 1,000 updates a second and below."""
-    still, *rest = result.runs
-    for run in result.runs:
+    rounds = [run for each in result.rounds for run in (each.still, each.rolling)]
+    for run in (*result.runs, *rounds):
         name = f"{run.updates:,.0f} updates a second"
         if run.load.wrong or run.load.lost:
             yield f"{name}: {run.load.wrong} answers wrong and {run.load.lost} lost meanwhile"
         if run.wrong or run.missing:
             yield f"{name}: {run.wrong} final answers wrong, {run.missing} updates not answered"
-    for run in (run for run in rest if run.updates <= 1_000):
+    for run in (run for run in result.runs if 0 < run.updates <= 1_000):
         name = f"{run.updates:,.0f} updates a second"
         if run.p99 is not None and run.p99 >= 20:
             yield f"{name}: p99 from update to answer is {run.p99:.1f} ms; expected below 20"
-        if run.left(still) < 0.85:
-            yield f"{name}: {run.left(still):.0%} of the core are left for queries; expected 85 %"
+        if (left := result.left(run)) < _LEFT:
+            yield f"{name}: {left:.0%} of the core are left for queries; expected {_LEFT:.0%}"
+    kept = [each.kept for each in result.rounds if each.is_full]
+    if kept and median(kept) < _LEFT:
+        yield f"full speed: {median(kept):.0%} of the rate; expected {_LEFT:.0%}"
+    if result.rounds and not kept:
+        yield "full speed: kdns had time to rest in every round, so what it loses is not known"
 
 
 def table(result: Result) -> Table:
@@ -147,7 +197,7 @@ def table(result: Result) -> Table:
             f"{run.load.lost:,}",
             f"{run.load.wrong:,}",
             f"{run.cpu:.2f}",
-            f"{run.left(result.runs[0]):.0%}",
+            f"{result.left(run):.0%}",
             f"{run.wrong:,}",
             f"{run.missing:,}",
             f"{run.late:.2f}",
@@ -155,8 +205,47 @@ def table(result: Result) -> Table:
     return made
 
 
-def measure(terms: Terms, folder: Path, console: Console) -> Iterator[Run]:
-    """A run without updates, and one for each rate. Raises NotServing, LoadFailed and OSError."""
+def full_speed(result: Result) -> Table:
+    """What came of the rounds."""
+    made = Table(title=f"full speed, {result.terms.full:,.0f} updates a second")
+    made.title_justify = "left"
+    for head in (
+        "q/s without",
+        "with",
+        "kept",
+        "µs CPU",
+        "CPU/s without",
+        "with",
+        "left",
+        "p99 ms",
+    ):
+        made.add_column(head, justify="right")
+    for each in result.rounds:
+        still, rolling = each.still, each.rolling
+        made.add_row(
+            f"{still.load.qps:,.0f}",
+            f"{rolling.load.qps:,.0f}",
+            f"{each.kept:.0%}",
+            f"{still.cpu / still.load.answered * 1e6:.2f}",
+            f"{still.cpu / still.load.seconds:.2f}",
+            f"{rolling.cpu / rolling.load.seconds:.2f}",
+            f"{each.left:.0%}",
+            "" if rolling.p99 is None else f"{rolling.p99:.2f}",
+        )
+    full = [each for each in result.rounds if each.is_full]
+    if full:
+        kept, left = median(r.kept for r in full), median(r.left for r in full)
+        made.caption = (
+            f"medians where kdns had no rest: {kept:.0%} of the rate, {left:.0%} of the core left"
+        )
+    return made
+
+
+def measure(terms: Terms, folder: Path, console: Console) -> tuple[list[Run], list[Round]]:
+    """Runs at each rate with runs without updates around them, and rounds at full speed.
+
+    Raises NotServing, LoadFailed and OSError.
+    """
     cores = Cores.of(sorted(os.sched_getaffinity(0)))
     large = Large(terms.services, terms.endpoints, headless=terms.headless)
     console.print("making a cluster", style="dim")
@@ -169,9 +258,15 @@ def measure(terms: Terms, folder: Path, console: Console) -> Iterator[Run]:
         kdns.settle()
         session = Session(terms, large, cores, api, kdns)
         session.run(0.0)  # so that the first one to be counted is no start
-        for rate in (0.0, *terms.rates):
+        runs = [session.run(0.0)]
+        for rate in terms.rates:
             console.print(f"{rate:,.0f} updates a second", style="dim")
-            yield session.run(rate)
+            runs += [session.run(rate), session.run(0.0)]
+        rounds = []
+        for number in range(terms.rounds):
+            console.print(f"full speed, {number + 1} of {terms.rounds}", style="dim")
+            rounds.append(Round(session.race(0.0), session.race(terms.full)))
+        return runs, rounds
 
 
 class Session:
@@ -191,11 +286,19 @@ class Session:
     def run(self, rate: float) -> Run:
         """Queries, and updates at a rate. Raises LoadFailed, NotServing, OSError."""
         seconds = self._terms.seconds if rate else min(self._terms.seconds, 10.0)
+        return self._run(rate, seconds, self._terms.rate)
+
+    def race(self, rate: float) -> Run:
+        """As `run`, for a few seconds and at full speed."""
+        return self._run(rate, _RACE, None)
+
+    def _run(self, rate: float, seconds: float, queries: float | None) -> Run:
         outcome = Outcome(self._updates, [], 0, 0.0)
+        margin = _MARGIN if queries else _MARGIN / 2
         with ThreadPoolExecutor(1) as pool:
             before = cpu_of([self._kdns.server.pid]).ran
-            asked = pool.submit(self._load, seconds + 2 * _MARGIN)
-            time.sleep(_MARGIN)
+            asked = pool.submit(self._load, seconds + 2 * margin, queries)
+            time.sleep(margin)
             if rate:
                 outcome = self._roll(rate, seconds)
             load = asked.result()
@@ -222,7 +325,7 @@ class Session:
         self._updates = outcome.updates
         return outcome
 
-    def _load(self, seconds: float) -> LoadResult:
+    def _load(self, seconds: float, rate: float | None) -> LoadResult:
         large, terms = self._large, self._terms
         # What rolls is asked for too; its answers are judged in the end.
         asked = (query(large.rolled(index, 0), "udp") for index in range(large.headless))
@@ -232,10 +335,10 @@ class Session:
             workload=Workload("churn", "udp", (*rolling, *still)),
             host=HOST,
             port=self._kdns.port,
-            mode="open",
-            rate=terms.rate,
+            mode="open" if rate else "max",
+            rate=rate,
             seconds=seconds,
-            outstanding=1,
+            outstanding=_OUTSTANDING,
             connections=SOCKETS,
             seed=terms.seed,
             cpu=None,

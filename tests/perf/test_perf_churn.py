@@ -16,7 +16,17 @@ from kdns.cluster import model
 from kdns.cluster.objects import Resource, convert_object
 from kdns.testing.apiserver import ApiServer
 from perf.__main__ import _given, _parser
-from perf.churn import Result, Run, Terms, percentiles, table, troubles, wrong_answers
+from perf.churn import (
+    Result,
+    Round,
+    Run,
+    Terms,
+    full_speed,
+    percentiles,
+    table,
+    troubles,
+    wrong_answers,
+)
 from perf.large import Large
 from perf.measure import Machine
 from perf.model import LoadResult
@@ -25,6 +35,7 @@ from perf.workloads import query
 
 LARGE = Large(services=6, endpoints=18, headless=2)
 LOAD = LoadResult(1_000, 1_000, 0, 0, 8.0, 125.0, 100.0, 150.0, 300.0, 400.0, 500.0, [])
+MACHINE = Machine("Some CPU", 2, "Linux 6.1", "3.11.1")
 STILL = Run(0.0, 8.0, LOAD, 0.1, None, None, 0, 0.0, 0)
 ROLLING = Run(1_000.0, 8.0, LOAD, 0.11, 1.0, 4.0, 0, 0.0, 0)
 
@@ -134,7 +145,7 @@ def test_percentiles_are_in_milliseconds() -> None:
     ],
 )
 def test_a_churn_is_judged(rolling: Run, expected: list[str]) -> None:
-    result = Result(Terms(), Machine("Some CPU", 2, "Linux 6.1", "3.11.1"), [STILL, rolling])
+    result = Result(Terms(), MACHINE, [STILL, rolling], [])
     found = list(troubles(result))
     assert len(found) == len(expected)
     assert all(words in trouble for words, trouble in zip(expected, found, strict=True))
@@ -144,8 +155,54 @@ def test_a_churn_is_judged(rolling: Run, expected: list[str]) -> None:
     assert f"{rolling.updates:,.0f}" in console.file.getvalue()
 
 
+def test_a_run_is_judged_beside_those_just_before_and_after_it() -> None:
+    quick, slow = replace(STILL, cpu=0.0), replace(STILL, cpu=4.0)
+    rolling = replace(ROLLING, cpu=2.0)
+    result = Result(Terms(), MACHINE, [quick, rolling, slow, rolling, quick, quick], [])
+    assert result.left(rolling) == 1.0
+    result = Result(Terms(), MACHINE, [slow, quick, rolling, quick], [])
+    assert result.left(rolling) == 0.75
+
+
+def round_of(with_updates: float, cpu: float = 7.9) -> Round:
+    """Of 8 s at 125 q/s without updates."""
+    still = replace(STILL, cpu=7.9)
+    return Round(still, replace(ROLLING, cpu=cpu, load=replace(LOAD, qps=with_updates)))
+
+
+@pytest.mark.parametrize(("rate", "troubled"), [(110.0, False), (100.0, True)])
+def test_at_full_speed_the_median_of_the_rounds_without_rest_is_judged(
+    rate: float, troubled: bool
+) -> None:
+    odd, idle = round_of(9.0), round_of(9.0, cpu=5.0)
+    rounds = [odd, idle, round_of(rate), idle, round_of(rate)]
+    result = Result(Terms(), MACHINE, [STILL], rounds)
+    assert bool(list(troubles(result))) == troubled
+    console = Console(file=StringIO(), width=150)
+    console.print(full_speed(result))
+    assert isinstance(console.file, StringIO)
+    assert f"no rest: {rate / 125:.0%} of the rate, 100% of the core" in console.file.getvalue()
+
+
+def test_where_kdns_always_had_time_to_rest_nothing_is_known_of_full_speed() -> None:
+    result = Result(Terms(), MACHINE, [STILL], [round_of(200.0, cpu=5.0)])
+    (trouble,) = troubles(result)
+    assert "is not known" in trouble
+    console = Console(file=StringIO(), width=150)
+    console.print(full_speed(result))
+    assert isinstance(console.file, StringIO)
+    assert "medians" not in console.file.getvalue()
+
+
+def test_what_is_lost_at_full_speed_is_told() -> None:
+    kept = round_of(125.0)
+    lossy = replace(kept, still=replace(kept.still, load=replace(LOAD, lost=3)))
+    (trouble,) = troubles(Result(Terms(), MACHINE, [STILL], [lossy]))
+    assert "3 lost" in trouble
+
+
 def test_the_command_line_says_how_many_updates() -> None:
-    words = "churn --updates 10,20 --seconds 2"
+    words = "churn --updates 10,20 --seconds 2 --rounds 3"
     assert _given(Terms(), _parser().parse_args(words.split())) == Terms(
-        rates=(10.0, 20.0), seconds=2.0
+        rates=(10.0, 20.0), seconds=2.0, rounds=3
     )
