@@ -103,7 +103,7 @@ def endpoint(
     """
     urls = (url, *others)
     for each in urls:
-        if not _is_http(each):
+        if not is_http(each):
             raise CredentialsError(f"endpoint {each!r}: expected http://HOST[:PORT] or https://...")
     bare = tuple(each.rstrip("/") for each in urls)
     if not any(each.lower().startswith("https:") for each in urls):
@@ -242,7 +242,8 @@ def reason(error: Exception) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
-def _is_http(url: str) -> bool:
+def is_http(url: str) -> bool:
+    """Whether it is a URL that can be asked: http or https, a host, and a port that is one."""
     try:
         parts = urlsplit(url)
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0

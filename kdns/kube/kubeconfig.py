@@ -23,6 +23,7 @@ from kdns.kube.credentials import (
     Connection,
     CredentialsError,
     TlsFiles,
+    is_http,
     reason,
 )
 
@@ -166,6 +167,8 @@ class _Source:
         except Exception as error:
             # The loader lets a wrong shape surface as whatever it trips over: KeyError, TypeError.
             what = reason(error)
+            if isinstance(error, OSError) and error.filename not in (None, self.paths):
+                what = f"{error.filename}: {what}"
             if not isinstance(error, CredentialsError | OSError) and not _is_config(error):
                 what = f"expected a kubeconfig ({type(error).__name__}: {what})"
             raise CredentialsError(f"kubeconfig {self.paths}: {what}") from error
@@ -184,7 +187,7 @@ class _Source:
 
 
 def _check(settings: _Settings, user: _Node | None) -> None:
-    if not settings.host.startswith(("http://", "https://")):
+    if not is_http(settings.host):
         raise CredentialsError(f"cluster server {settings.host!r}: expected an http(s) URL")
     # The loader only logs what an exec plugin died of, and goes on without credentials.
     if user and "exec" in user and not (settings.authorization or settings.cert_file):

@@ -175,9 +175,17 @@ async def test_a_missing_kubeconfig_or_certificate_is_named(tmp_path: Path) -> N
         await kubeconfig(str(path))
 
 
-async def test_a_server_that_is_no_url_is_quoted(tmp_path: Path) -> None:
-    path = config(tmp_path, {}, server="10.0.0.1")
-    with pytest.raises(CredentialsError, match=r"server '10.0.0.1': expected an http"):
+async def test_a_token_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = config(tmp_path, {"tokenFile": str(tmp_path / "token")})
+    told = f"^kubeconfig {path}: {tmp_path}/token: No such file or directory$"
+    with pytest.raises(CredentialsError, match=told):
+        await kubeconfig(str(path))
+
+
+@pytest.mark.parametrize("server", ["10.0.0.1", "ftp://10.0.0.1", "https://a:66666"])
+async def test_a_server_that_is_no_url_is_quoted(tmp_path: Path, server: str) -> None:
+    path = config(tmp_path, {}, server=server)
+    with pytest.raises(CredentialsError, match=rf"server '{server}': expected an http"):
         await kubeconfig(str(path))
 
 
