@@ -106,7 +106,7 @@ def show(console: Console, plan: Plan) -> None:
             title_style="bold",
         )
         table.add_column("directive", style="cyan", no_wrap=True)
-        table.add_column("what it does")
+        table.add_column("what it does", overflow="fold")
         table.add_column("where", style="dim", no_wrap=True)
         for known in block.directives:
             place = f"{Path(known.directive.file).name}:{known.directive.line}"

@@ -68,7 +68,7 @@ class Forward(Configured):
 
     def explain(self) -> str:
         to = " ".join([*map(str, self.servers), *(path for _, path in self.files)])
-        parts = [f"{' '.join(self.zones)} to {to}; {self.rules.policy}"]
+        parts = [f"{' '.join(self.zones)} to {to}; policy {self.rules.policy}"]
         if self.exceptions:
             parts.append("not " + " ".join(self.exceptions))
         if self.max_concurrent:

@@ -339,10 +339,10 @@ def test_upstreams_of_files_count_too(tmp_path: Path) -> None:
 
 def test_it_explains_itself() -> None:
     assert parsed("forward . 10.0.0.1 /etc/resolv.conf").explain() == (
-        ". to 10.0.0.1:53 /etc/resolv.conf; random"
+        ". to 10.0.0.1:53 /etc/resolv.conf; policy random"
     )
     told = parsed("forward a 10.0.0.1 {\nexcept b.a c.a\nmax_concurrent 9\n}").explain()
-    assert told == "a. to 10.0.0.1:53; random; not b.a. c.a.; at most 9 at a time"
+    assert told == "a. to 10.0.0.1:53; policy random; not b.a. c.a.; at most 9 at a time"
 
 
 def upstream_of(text: str) -> UpstreamSettings:
