@@ -35,6 +35,7 @@ from kdns.corefile.errors import CorefileError
 from kdns.kube.credentials import CredentialsError
 from kdns.kube.manifests import ManifestError
 from kdns.kube.sources import Sources
+from kdns.net.files import LEAST, raise_limit
 from kdns.net.listen import ListenError
 from kdns.nursery import Nursery, Ties, plant
 from kdns.plan import DEFAULT_COREFILE, Plan, make_plan, read_corefile
@@ -49,7 +50,13 @@ from kdns.upgrade import Upgrade, hindrance
 
 log = logging.getLogger("kdns")
 
+
+class StartError(Exception):
+    """What the system has not for us: one line."""
+
+
 START_ERRORS = (
+    StartError,
     CorefileError,
     ListenError,
     AdminError,
@@ -96,6 +103,9 @@ def serve(options: argparse.Namespace) -> int:
     # A process 1 that handles no TERM never hears of it. There is nothing to finish yet.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     _have_standard_files()
+    files = raise_limit()
+    if files < LEAST:
+        raise StartError(f"{files} files may be open; expected {LEAST} or more: see ulimit -n")
     _log_to_stdout(options.log_format)
     plan = load(options)
     processes = options.workers or workers.wanted(plan)
@@ -106,7 +116,10 @@ def serve(options: argparse.Namespace) -> int:
     # The nursery comes first: who keeps no socket of ours open cannot keep one open for too long.
     # It comes before the first line of the log too, which a thread writes.
     _import_late()
-    nursery = plant(lambda _, ties: _run(_work(ties, limit)))
+    try:
+        nursery = plant(lambda _, ties: _run(_work(ties, limit)))
+    except OSError as error:
+        raise StartError(f"no process for workers: {error.strerror}") from error
     _warn(plan)
     try:
         return _run(_oversee(_begin(plan, processes, options), nursery))

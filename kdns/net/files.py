@@ -7,6 +7,8 @@ RESERVED: Final = 256
 """For upstreams, the API server, HTTP, logs, and what libraries open."""
 ENOUGH: Final = 65_536
 FEWEST: Final = 8
+LEAST: Final = 64
+"""Fewer are not enough for a server: a loop, a port, HTTP, the API server, a few upstreams."""
 
 
 def raise_limit() -> int:

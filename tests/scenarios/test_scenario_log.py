@@ -76,3 +76,18 @@ async def test_as_json_every_line_of_the_log_is_an_object(tmp_path: Path) -> Non
         output = await asyncio.to_thread(server.stop)
     told = [json.loads(line) for line in output.splitlines()]
     assert [one["name"] for one in told if one["logger"] == "kdns.log"] == ["a.example."]
+
+
+def test_too_few_files_are_a_line_and_no_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "Corefile"
+    path.write_text(COREFILE)
+    words = shlex.join(command("serve", "-conf", str(path), "-dns.port", "0"))
+    ended = subprocess.run(
+        ["sh", "-c", f"ulimit -n 20; exec {words}"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    told = "kdns: 20 files may be open; expected 64 or more: see ulimit -n\n"
+    assert (ended.returncode, ended.stderr) == (1, told)
