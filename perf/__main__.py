@@ -67,9 +67,9 @@ def main(argv: list[str] | None = None) -> int:
         if args.command == "dead":
             return _tidily(lambda: dead.main(_given(dead.Terms(), args), console))
         if args.command == "sync":
-            return sync.main(_given(sync.Terms(), args), args.json, console)
+            return sync.main(_given(sync.Terms(), args), args.json, args.html, console)
         if args.command == "churn":
-            return churn.main(_given(churn.Terms(), args), args.json, console)
+            return churn.main(_given(churn.Terms(), args), args.json, args.html, console)
         return _measure(args, console)
     except RecordError as error:
         Console(stderr=True).print(str(error), markup=False, style="red")
@@ -194,7 +194,8 @@ def _parser() -> argparse.ArgumentParser:
     syncing.add_argument("--endpoints", type=_count, metavar="N", help="of them all (100,000)")
     syncing.add_argument("--pods", type=_count, metavar="N", help="beside them (100,000)")
     syncing.add_argument("--rate", type=_positive, default=argparse.SUPPRESS, help="q/s (2,000)")
-    syncing.add_argument("--json", type=Path, metavar="FILE", default=argparse.SUPPRESS)
+    for kind in ("--json", "--html"):
+        syncing.add_argument(kind, type=Path, metavar="FILE", default=argparse.SUPPRESS)
     churning = commands.add_parser("churn", help="ask while endpoints change")
     churning.add_argument(
         "--updates", dest="rates", type=_rates, metavar="N[,N]", help="a second (100,1000,5000)"
@@ -204,7 +205,8 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=_positive, default=argparse.SUPPRESS, help="for each (60)"
     )
     churning.add_argument("--rounds", type=_count, metavar="N", help="at full speed (5)")
-    churning.add_argument("--json", type=Path, metavar="FILE", default=argparse.SUPPRESS)
+    for kind in ("--json", "--html"):
+        churning.add_argument(kind, type=Path, metavar="FILE", default=argparse.SUPPRESS)
     idling = commands.add_parser("idle-tcp", help="ask over UDP beside idle connections")
     idling.add_argument("--connections", type=_count, metavar="N", help="how many (10,000)")
     idling.add_argument("--rate", type=_positive, default=argparse.SUPPRESS, help="q/s (5,000)")

@@ -34,10 +34,12 @@ from perf.certificate import make
 from perf.large import Large
 from perf.measure import Machine, cpu_of, machine
 from perf.model import LoadResult, LoadSpec, Query, Workload
+from perf.page import facts_of, page
 from perf.rollout import Order, Outcome
 from perf.run import SOCKETS, Cores, LoadFailed, generate_load, write_objects
 from perf.server import NotServing, Server
 from perf.subjects import HOST
+from perf.svg import Line, Point, Strip, lines, strips
 from perf.sync import Serving, compiled, ready_queries, serving, start_api
 from perf.workloads import query
 
@@ -49,6 +51,8 @@ _OUTSTANDING: Final = 512
 """Queries that are unanswered at full speed: kdns is never without work."""
 _BUSY: Final = 0.9
 _LEFT: Final = 0.85
+_BLUE: Final = "#1f5fa8"
+_RED: Final = "#b3261e"
 _TRIES: Final = 3
 _TIMEOUT: Final = 1.0
 
@@ -136,8 +140,11 @@ class Result:
         return run.left([each for each in near if not each.updates])
 
 
-def main(terms: Terms, path: Path | None, console: Console) -> int:
-    """Measure, show, and write it: 0 when all went well, see `troubles`."""
+def main(terms: Terms, path: Path | None, html: Path | None, console: Console) -> int:
+    """Measure, show, and write it, as a record and as a page: 0 when all went well.
+
+    See `troubles`.
+    """
     with tempfile.TemporaryDirectory(prefix="kdns-perf-") as folder, compiled(Path(folder)):
         try:
             runs, rounds = measure(terms, Path(folder), console)
@@ -152,7 +159,51 @@ def main(terms: Terms, path: Path | None, console: Console) -> int:
         console.print(trouble, markup=False, style="red")
     if path is not None:
         path.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+    if html is not None:
+        html.write_text(render(result), encoding="utf-8")
     return 1 if found else 0
+
+
+def render(result: Result) -> str:
+    """The page."""
+    terms = result.terms
+    rolled = [run for run in result.runs if run.updates and run.p50 is not None]
+    waits = [
+        Line(name, colour, [Point(run.updates, value, value, value) for run, value in found])
+        for name, colour, found in (
+            ("p50", _BLUE, [(run, run.p50) for run in rolled if run.p50]),
+            ("p99", _RED, [(run, run.p99) for run in rolled if run.p99]),
+        )
+    ]
+    pictures = {}
+    if rolled:
+        pictures["From an update to its answer"] = lines(
+            "From an update to its answer", waits, "updates a second", "ms"
+        )
+    if result.rounds:
+        rates = [
+            Strip(name, colour, [run.load.qps / 1e3 for run in runs])
+            for name, colour, runs in (
+                ("without updates", _BLUE, [each.still for each in result.rounds]),
+                (f"{terms.full:,.0f} a second", _RED, [each.rolling for each in result.rounds]),
+            )
+        ]
+        pictures["Full speed, a dot for each round"] = strips(
+            "Full speed", rates, "thousand answers a second", 0
+        )
+    facts = facts_of(result.made) | {
+        "cluster": f"{terms.services:,} services, {terms.headless:,} of them rolling, "
+        f"{terms.endpoints:,} endpoints",
+        "placement": "kdns on a core, the API server and the load generator on another one",
+    }
+    return page(
+        "Answers while endpoints change",
+        "How long an update takes until it is answered, and what updates cost those who ask.",
+        facts,
+        pictures,
+        (table(result), full_speed(result)),
+        troubles(result),
+    )
 
 
 def troubles(result: Result) -> Iterator[str]:

@@ -22,6 +22,7 @@ from perf.metrics import (
     reference,
     values,
 )
+from perf.page import document
 from perf.plan import SWEPT
 from perf.record import Key, Record
 from perf.stats import summary
@@ -30,43 +31,6 @@ from perf.workloads import SPECS
 
 _INK = "#1f2933"
 _SATURATED = 90
-_STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2.5rem 1.5rem; max-width: 76rem; background: #fff; color: #1f2933;
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "Liberation Sans", Arial, sans-serif; }
-h1 { font-size: 1.9rem; margin: 0 0 .25rem; letter-spacing: -.01em; }
-h2 { font-size: 1.25rem; margin: 2.6rem 0 .6rem; padding-top: .9rem;
-  border-top: 2px solid #1f2933; }
-h3 { font-size: 1rem; margin: 1.8rem 0 .4rem; }
-p, ul { max-width: 46rem; } .lead { color: #52606d; margin: 0 0 1.4rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem; margin: 0; }
-dt { color: #52606d; } dd { margin: 0; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
-  font-size: 13px; }
-th, td { padding: .32rem .45rem; text-align: right; border-bottom: 1px solid #e3e7eb;
-  white-space: nowrap; vertical-align: top; }
-th { font-weight: 600; color: #52606d; border-bottom: 1.5px solid #9aa5b1; white-space: normal; }
-th:first-child, td:first-child { text-align: left; }
-td small { display: block; color: #7b8794; font-size: 11px; }
-tr.own td { background: #fdf3f2; font-weight: 600; } tr.own small { font-weight: 400; }
-td.own { background: #fdf3f2; font-weight: 600; } td.own small { font-weight: 400; }
-.bad { color: #b3261e; } .scroll { overflow-x: auto; }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(29rem, 1fr));
-  gap: 1.2rem 2rem; }
-figure { margin: 0; break-inside: avoid; }
-figcaption { font-weight: 600; margin-bottom: .15rem; }
-figcaption span { color: #7b8794; font-weight: 400; }
-svg { width: 100%; height: auto; display: block;
-  font: 12px system-ui, "Liberation Sans", sans-serif; }
-@page { size: A4 landscape; margin: 12mm; }
-@media print { body { max-width: none; padding: 0; font-size: 11px; } table { font-size: 9px; }
-  th, td { padding: .18rem .4rem; } td small { font-size: 8px; } h2 { break-after: avoid; }
-  h3 { break-after: avoid; } h2.page { break-before: page; border-top: 0; }
-  tr { break-inside: avoid; } .scroll { overflow: visible; }
-  .grid { grid-template-columns: 1fr 1fr; } * { print-color-adjust: exact; } }
-"""
-
 _HINTS = (
     (
         "<b>max</b>: a fixed number of questions is unanswered at any time, so the server sets the "
@@ -97,12 +61,7 @@ def render(record: Record) -> str:
         for section in (_head, _glance, _cpu, _latency, _second, _tables, _left_out, _reading)
         for part in section(record)
     )
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
-        f"<title>kdns: what a query costs</title><style>{_STYLE}</style></head>"
-        f"<body>{body}</body></html>\n"
-    )
+    return document("kdns: what a query costs", body)
 
 
 def _head(record: Record) -> Iterator[str]:

@@ -37,9 +37,11 @@ from perf.certificate import Pem, make
 from perf.large import Large
 from perf.measure import Machine, cpu_of, machine, memory_of, parse_status
 from perf.model import LoadResult, LoadSpec, Query, Workload
+from perf.page import facts_of, page
 from perf.run import SOCKETS, Cores, LoadFailed, generate_load, write_objects
 from perf.server import NotServing, Server, free_port, pinned
 from perf.subjects import HOST
+from perf.svg import Strip, strips
 from perf.workloads import query
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
@@ -51,6 +53,8 @@ _BEFORE: Final = 2.0
 """Seconds of load before something happens."""
 _EACH: Final = 64
 """Sockets that ask at once until all are answered: some of them are for any worker."""
+_BLUE: Final = "#1f5fa8"
+_RED: Final = "#b3261e"
 _MB: Final = 1e6 / 1024
 """KiB."""
 
@@ -160,8 +164,11 @@ def _missed(load: LoadResult) -> int:
     return load.lost + load.wrong
 
 
-def main(terms: Terms, path: Path | None, console: Console) -> int:
-    """Measure, show, and write it: 0 when every bound is kept, 1 when one is not, or it failed."""
+def main(terms: Terms, path: Path | None, html: Path | None, console: Console) -> int:
+    """Measure, show, and write it, as a record and as a page.
+
+    0 when every bound is kept, 1 when one is not, or it failed.
+    """
     with tempfile.TemporaryDirectory(prefix="kdns-perf-") as folder, compiled(Path(folder)):
         try:
             result = Session(terms, Path(folder), console).run()
@@ -172,7 +179,54 @@ def main(terms: Terms, path: Path | None, console: Console) -> int:
         console.print(shown)
     if path is not None:
         path.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+    if html is not None:
+        html.write_text(render(result), encoding="utf-8")
     return 0 if all(bound.kept for bound in bounds(result)) else 1
+
+
+def render(result: Result) -> str:
+    """The page."""
+    terms, starts = result.terms, _starts(result)
+    pictures = {
+        "Memory": strips(
+            "Memory",
+            [
+                Strip(f"{name}, {when}", colour, [size / _MB])
+                for name, start in starts
+                for when, colour, size in (
+                    ("settled", _BLUE, start.rss),
+                    ("at its peak", _RED, start.peak),
+                )
+            ],
+            "MB resident",
+            0,
+        ),
+        "From start to ready": strips(
+            "From start to ready",
+            [Strip(name, _BLUE, [start.ready]) for name, start in starts],
+            "seconds",
+        ),
+    }
+    facts = facts_of(result.made) | {
+        "cluster": f"{terms.services:,} services, {terms.endpoints:,} endpoints",
+        "placement": "kdns on a core, the API server and the load generator on another one",
+    }
+    missed = [
+        f"{bound.name}: {bound.form.format(bound.figure)}; expected at most "
+        f"{bound.form.format(bound.most)}"
+        for bound in bounds(result)
+        if not bound.kept
+    ]
+    lead = "Memory and CPU from start to ready, a relist, workers, and the snapshot."
+    return page("What a large cluster takes", lead, facts, pictures, tables(result), missed)
+
+
+def _starts(result: Result) -> tuple[tuple[str, Started], ...]:
+    return (
+        ("one process", result.one),
+        (f"with {result.terms.pods:,} pods", result.pods),
+        ("two workers", result.workers),
+    )
 
 
 def tables(result: Result) -> Iterator[Table]:
@@ -185,11 +239,7 @@ def tables(result: Result) -> Iterator[Table]:
     )
     for head in ("", "ready s", "CPU s", "settled MB", "peak MB", "PSS MB"):
         made.add_column(head, justify="left" if not head else "right")
-    for name, start in (
-        ("one process", result.one),
-        (f"with {terms.pods:,} pods", result.pods),
-        ("two workers", result.workers),
-    ):
+    for name, start in _starts(result):
         sizes = [f"{size / _MB:.1f}" for size in (start.rss, start.peak, start.pss)]
         made.add_row(name, f"{start.ready:.2f}", f"{start.cpu:.2f}", *sizes)
     bare = result.bare.seconds

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from io import StringIO
 from typing import cast
+from xml.etree import ElementTree as ET
 
 import dns.message
 import dns.rrset
@@ -23,6 +24,7 @@ from perf.churn import (
     Terms,
     full_speed,
     percentiles,
+    render,
     table,
     troubles,
     wrong_answers,
@@ -192,6 +194,20 @@ def test_where_kdns_always_had_time_to_rest_nothing_is_known_of_full_speed() -> 
     console.print(full_speed(result))
     assert isinstance(console.file, StringIO)
     assert "medians" not in console.file.getvalue()
+
+
+def test_the_page_has_both_tables_and_a_dot_for_each_round() -> None:
+    result = Result(Terms(), MACHINE, [STILL, replace(ROLLING, p99=20.0)], [round_of(110.0)] * 3)
+    made = render(result)
+    page = ET.fromstring(made.removeprefix("<!DOCTYPE html>"))
+    assert len(page.findall(".//table")) == 2
+    dots = page.findall(".//{http://www.w3.org/2000/svg}circle")
+    assert len(dots) >= 2 * 3
+    assert "p99 from update to answer is 20.0 ms" in made
+
+
+def test_without_updates_there_is_a_page_still() -> None:
+    ET.fromstring(render(Result(Terms(), MACHINE, [STILL], [])).removeprefix("<!DOCTYPE html>"))
 
 
 def test_what_is_lost_at_full_speed_is_told() -> None:

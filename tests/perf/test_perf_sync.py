@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from html import escape
 from io import StringIO
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from rich.console import Console
@@ -19,7 +21,7 @@ from perf.large import Large
 from perf.measure import Machine
 from perf.model import LoadResult
 from perf.run import write_objects
-from perf.sync import Killed, Relisted, Result, Started, Terms, bounds, pss_of, tables
+from perf.sync import Killed, Relisted, Result, Started, Terms, bounds, pss_of, render, tables
 from perf.workloads import Question
 
 SMALL = Large(services=12, endpoints=36, pods=8)
@@ -147,6 +149,14 @@ def test_the_tables_show_each_bound() -> None:
     for bound in bounds(made):
         assert bound.name in text
     assert "endpoint" in text
+
+
+def test_the_page_shows_each_bound_and_says_which_one_is_not_kept() -> None:
+    made = result(recalled=1.5, weights={"endpoint": weigh("endpoint", SMALL)})
+    text = render(made)
+    ET.fromstring(text.removeprefix("<!DOCTYPE html>"))
+    assert all(escape(bound.name) in text for bound in bounds(made))
+    assert "start from the snapshot: 1.50 s; expected at most 1.00 s" in text
 
 
 def test_the_command_line_says_how_large() -> None:
