@@ -74,6 +74,10 @@ class Asked(Message, frozen=True, array_like=True, tag=True):
     """Wants the counters."""
 
 
+class Probed(Message, frozen=True, array_like=True, tag=True):
+    """Wants a sign of life."""
+
+
 class Look(Message, frozen=True, array_like=True, tag=True):
     """Wants to know who asks what; or, for `seconds` above 0, where the CPU time goes."""
 
@@ -94,6 +98,10 @@ class Counted(Message, frozen=True, array_like=True, tag=True):
     totals: Totals
 
 
+class Alive(Message, frozen=True, array_like=True, tag=True):
+    """A sign of life."""
+
+
 class Looked(Message, frozen=True, array_like=True, tag=True):
     """One of the two; neither where it cannot be told."""
 
@@ -108,8 +116,8 @@ class Ready(Message, frozen=True, array_like=True, tag=True):
 
 
 Told = Applied | Removed | Known | Assumed
-ToWorker = Staged | Adopted | Discarded | Told | Begin | Asked | Look | Dismissed | Stop
-ToOverseer = Counted | Ready | Looked
+ToWorker = Staged | Adopted | Discarded | Told | Begin | Asked | Probed | Look | Dismissed | Stop
+ToOverseer = Counted | Ready | Looked | Alive
 _LENGTH = struct.Struct("!I")
 _encode = msgspec.msgpack.Encoder().encode
 to_worker = msgspec.msgpack.Decoder(ToWorker).decode

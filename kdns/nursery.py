@@ -1,7 +1,7 @@
 """Where worker processes come from: a small process that forks another one whenever it is told.
 
     overseer --(number, the far ends of a link and of a hand)--> nursery --fork--> worker
-       |                                                                              ^
+       |     --(number alone: end it)                                                 ^
        +------------ link: messages; hand: the sockets that it listens on ------------+
 
 It is forked before there is an event loop, a thread or a state, so what it forks is clean, whatever
@@ -61,6 +61,10 @@ class Nursery:
             socket.send_fds(self._control, [told], [far_link.fileno(), far_hand.fileno()])
         return Ties(link, hand)
 
+    def end(self, number: int) -> None:
+        """End worker `number` at once, if it is still there. Raises OSError."""
+        self._control.sendall(number.to_bytes(_NUMBER, "big"))
+
     def close(self) -> None:
         """Have no more of them. Those that live go on."""
         self._control.close()
@@ -93,22 +97,39 @@ def _fork() -> int:
 def _tend(control: socket.socket, bear: Bear) -> None:
     """Bear workers until the overseer is gone."""
     # What is meant for all, as a terminal's Ctrl-C is, only the overseer decides about.
-    for told in (*_FOR_ALL, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(told, signal.SIG_IGN)
-    # Nobody asks how a worker ended: the overseer sees that its link did.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for meant in (*_FOR_ALL, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(meant, signal.SIG_IGN)
+    # Who has started us may have had no use for how children end; we wait for each.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    living: dict[int, int] = {}
     while True:
-        number, ends, _, _ = socket.recv_fds(control, _NUMBER, 2)
-        if not number:
+        told, ends, _, _ = socket.recv_fds(control, _NUMBER, 2)
+        if not told:
+            for pid in living.values():
+                os.waitpid(pid, os.WNOHANG)
             return
+        number = int.from_bytes(told, "big")
+        # One that the overseer wants no more may be there all the same, stopped or hanging.
+        _end(living.pop(number, None))
+        if not ends:
+            continue
         ties = Ties(*[socket.socket(fileno=end) for end in ends])
-        if _fork() == 0:
+        pid = _fork()
+        if pid == 0:
             control.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             status = 1
             try:
-                status = bear(int.from_bytes(number, "big"), ties)
+                status = bear(number, ties)
             finally:
                 logging.shutdown()
                 os._exit(status)  # what is left of the parent's stack is not ours to unwind
+        if pid > 0:
+            living[number] = pid
         ties.close()
+
+
+def _end(pid: int | None) -> None:
+    """Be rid of a child. Until it is waited for, nobody else has its number."""
+    if pid is not None:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)

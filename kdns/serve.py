@@ -1,7 +1,7 @@
 """`kdns serve`: from a command line to a server that runs, takes signals, and ends.
 
     one process     _serve                     answers, follows the cluster, serves HTTP
-    workers         _oversee + _work for each  see kdns.workers
+    workers         _oversee + _work for each  see kdns.workers and kdns.worker
 
 TERM, INT    drain, and end with 0; a second one ends it at once, with 2
 QUIT         end at once, with 0
@@ -47,6 +47,7 @@ from kdns.takeover import Giver, Taken, TakeoverError, spread, take
 from kdns.telemetry import lines
 from kdns.telemetry.lines import Format, LineHandler
 from kdns.upgrade import Upgrade, hindrance
+from kdns.worker import work
 
 log = logging.getLogger("kdns")
 
@@ -253,7 +254,7 @@ async def _answer(
 
 async def _oversee(start: _Start, nursery: Nursery) -> int:
     """The process that watches for the workers."""
-    overseer = workers.Overseer(nursery.spawn, start.plan.written, start.sockets)
+    overseer = workers.Overseer(nursery.spawn, nursery.end, start.plan.written, start.sockets)
     sources = _sources(start.options, overseer.relay)
     overseer.number_of = sources.number
     app = App(start.plan, sources, SystemRandom(), None)
@@ -268,8 +269,7 @@ async def _oversee(start: _Start, nursery: Nursery) -> int:
         async def workers_answer() -> None:
             await overseer.start([sources.number(cluster) for cluster in app.running.clusters])
             if start.taken is not None:
-                # Who has said what it counts has begun to answer.
-                await overseer.totals()
+                await overseer.answering()
 
         if not await signals.unless_told(_answer(app, start, workers_answer)):
             start.fail()
@@ -354,7 +354,7 @@ def _of_http(app: App) -> Sockets:
 
 async def _work(ties: Ties, limit: int | None) -> int:
     """One of the processes that answer."""
-    await workers.work(ties, SystemRandom(), limit)
+    await work(ties, SystemRandom(), limit)
     return 0
 
 

@@ -13,7 +13,8 @@ answering does not need, and holds the same state as every other one, for all ar
 
 A worker that dies is replaced, by the nursery, and reads its sockets once it knows all that the
 others know: they are open in the overseer as well, so what comes in meanwhile waits. What the dead
-one had counted when somebody last asked stays counted.
+one had counted when somebody last asked stays counted. One that lives but shows no sign of it, for
+it is stopped or hangs, is ended and replaced too.
 
 A new Corefile goes to the workers as the octets that the overseer read. Each builds it beside the
 present one, and says so; when all have, all take it over.
@@ -22,24 +23,21 @@ present one, and says so; when all have, all take it over.
 import asyncio
 import errno
 import logging
-import os
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from random import Random
-from typing import TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import NoReturn, TypeVar
 
-from kdns.app import App
 from kdns.cluster import model
-from kdns.cluster.held import Held, decode
+from kdns.cluster.held import Held
 from kdns.cluster.objects import Resource
 from kdns.cluster.sink import Key, Reader
 from kdns.cluster.state import Cluster
-from kdns.corefile.errors import CorefileError
 from kdns.generation import Generation
-from kdns.handing import hand_all, take_all
+from kdns.handing import hand_all
 from kdns.messages import (
     Adopted,
+    Alive,
     Applied,
     Asked,
     Assumed,
@@ -50,6 +48,7 @@ from kdns.messages import (
     Known,
     Look,
     Looked,
+    Probed,
     Ready,
     Removed,
     Staged,
@@ -59,16 +58,12 @@ from kdns.messages import (
     frame,
     receive,
     to_overseer,
-    to_worker,
 )
 from kdns.nursery import Ties
 from kdns.plan import Plan, Written
 from kdns.plugins.multisocket import MultiSocket
-from kdns.plugins.parts import SourceSettings
 from kdns.roles import FollowError
 from kdns.sockets import Sockets
-from kdns.telemetry import profiler
-from kdns.telemetry.meters import Meters
 from kdns.telemetry.profiler import Profile
 from kdns.telemetry.top import Window
 from kdns.totals import Totals, past, together
@@ -79,6 +74,11 @@ MAX_BACKLOG = 256 << 20
 """Octets that a worker may be behind; one that is further behind will not catch up."""
 LIVELY = 10.0
 """Seconds after which the end of a worker is not taken for a failure to start."""
+PROBE_EVERY = 5.0
+"""Seconds between two looks at whether each worker is there."""
+MISSES = 3
+"""Looks in a row without a sign of a worker before it is ended. Looks are counted, not seconds: who
+was stopped together with its workers finds them well."""
 FIRST_PAUSE = 0.1
 PATIENCE = 3.0
 """Seconds in which a worker says what it has counted, or who asks what."""
@@ -135,15 +135,21 @@ class Relay:
         self.cluster.know(resource)
         self._tell(Known(self.source, resource.value))
 
-    def recount(self, tell: Callable[[ToWorker], None]) -> None:
-        """Tell somebody who knows nothing yet all of it."""
+    def recount(self) -> Iterator[ToWorker]:
+        """All of it, for somebody who knows nothing yet; each message as of when it is taken.
+
+        Who hears of changes too, from the first of these on, ends up with what is held: whatever is
+        told of a key last is what it has.
+        """
         for resource in Resource:
-            for _, body in self._held.objects(resource):
-                tell(Applied(self.source, resource.value, body))
+            for key in self._held.keys(resource):
+                body = self._held.get(resource, key)
+                if body is not None:
+                    yield Applied(self.source, resource.value, body)
             if resource in self._held.swept:
-                tell(Known(self.source, resource.value))
+                yield Known(self.source, resource.value)
             elif resource in self._held.assumed:
-                tell(Assumed(self.source, resource.value))
+                yield Assumed(self.source, resource.value)
 
 
 class _Worker:
@@ -161,16 +167,60 @@ class _Worker:
         """Of who wants to know who asks what (False), and where the CPU time goes (True)."""
         self.counted: Counted | None = None
         """What it said last."""
+        self._given_up = False
+        self._misses = 0
+        self._waiting = 0
+        """Octets that it had not taken at the last look."""
+        self._sent = 0
+        self._taken = 0
 
     def tell(self, message: ToWorker) -> None:
         """Send. Who is hopelessly behind is given up."""
         self.send(frame(message))
 
     def send(self, octets: bytes) -> None:
+        """Send what is framed already."""
+        if self._given_up:
+            return
         self.writer.write(octets)
+        self._sent += len(octets)
         if self.writer.transport.get_write_buffer_size() > MAX_BACKLOG:
-            log.critical("worker %d is %d octets behind", self.number, MAX_BACKLOG)
-            self.writer.transport.abort()
+            self.give_up(f"is {MAX_BACKLOG} octets behind")
+
+    async def tell_all(self, messages: Iterable[ToWorker]) -> None:
+        """Send, no faster than it reads. Raises ConnectionError once it is no more."""
+        for message in messages:
+            self.tell(message)
+            await self.writer.drain()
+
+    def give_up(self, why: str) -> None:
+        """Want nothing of it any more: who listens to it finds that it has ended."""
+        log.critical("worker %d %s: it is given up", self.number, why)
+        self._given_up = True
+        self.writer.transport.abort()
+
+    def is_silent(self) -> bool:
+        """Whether there was no sign of it for so many looks; this is one. It is asked for one.
+
+        It has answered, or reads: what waited at the last look has gone. Octets that the kernel
+        takes for it at once are no sign.
+        """
+        waiting = self.writer.transport.get_write_buffer_size()
+        taken = self._sent - waiting
+        reads = self._waiting > 0 and taken > self._taken
+        self._waiting, self._taken = waiting, taken
+        self._misses = 0 if reads else self._misses + 1
+        if self._misses > MISSES:
+            return True
+        self.tell(Probed())
+        return False
+
+    def ask(self) -> asyncio.Future[Counted | None]:
+        """What it has counted. Who asks while others wait gets what they get."""
+        if self.answer is None or self.answer.done():
+            self.answer = asyncio.get_running_loop().create_future()
+            self.tell(Asked())
+        return self.answer
 
     def stage(self, written: Written, sockets: Sockets, sources: list[int]) -> None:
         """Have it build a Corefile. Raises OSError."""
@@ -183,7 +233,10 @@ class _Worker:
 
     def take(self, message: ToOverseer) -> None:
         """It has said something."""
+        self._misses = 0
         match message:
+            case Alive():
+                pass
             case Counted():
                 self.counted = message
                 if self.answer is not None and not self.answer.done():
@@ -213,13 +266,19 @@ class Overseer:
     """The workers as the watching process sees them; to its App, they are Followers.
 
     spawn: brings worker N to life, and returns our end of the ties to it. Raises OSError.
+    end: ends worker N at once, if it is still there. Raises OSError.
     sockets: of each worker. They stay open here.
     """
 
     def __init__(
-        self, spawn: Callable[[int], Ties], written: Written, sockets: list[Sockets]
+        self,
+        spawn: Callable[[int], Ties],
+        end: Callable[[int], object],
+        written: Written,
+        sockets: list[Sockets],
     ) -> None:
         self._spawn = spawn
+        self._end = end
         self._written = written
         self._sockets = sockets
         self._staged: tuple[Generation, list[Sockets], list[int]] | None = None
@@ -232,6 +291,7 @@ class Overseer:
         self._staging = asyncio.Lock()
         """Held while some workers may know a Corefile that others do not."""
         self._tasks: list[asyncio.Task[None]] = []
+        self._attending: asyncio.Task[NoReturn] | None = None
         self._past = Totals()
         """What those had counted that are no more."""
         self.replaced = 0
@@ -242,8 +302,11 @@ class Overseer:
     async def start(self, sources: list[int]) -> None:
         """Bring them to life. sources: the numbers of the clusters that the Corefile asks for."""
         self._sources = sources
-        for number in range(len(self._sockets)):
-            reader = await self._open(number)
+        self._attending = asyncio.create_task(self._attend(), name="attend")
+        async with self._staging:
+            births = [self._bear(number) for number in range(len(self._sockets))]
+            readers = await asyncio.gather(*births)
+        for number, reader in enumerate(readers):
             task = asyncio.create_task(self._keep(number, reader), name=f"worker {number}")
             self._tasks.append(task)
 
@@ -259,18 +322,35 @@ class Overseer:
         return relay
 
     async def totals(self) -> Totals:
-        """What all workers have counted."""
+        """What all workers have counted; of one that does not answer in time, what it said last."""
         async with self._asking:
-            waiting: dict[asyncio.Future[Counted | None], int] = {}
-            for worker in self._workers.values():
-                worker.answer = asyncio.get_running_loop().create_future()
-                waiting[worker.answer] = worker.number
-                worker.tell(Asked())
+            waiting = {worker.ask(): worker.number for worker in self._workers.values()}
             for late in await _late(waiting, PATIENCE):
-                # What it said last stands for it.
                 log.warning("worker %d has not said what it has counted", waiting[late])
         told = [worker.counted.totals for worker in self._workers.values() if worker.counted]
         return together((self._past, *told))
+
+    async def answering(self) -> None:
+        """Wait until every worker has done all that it was told until now, or is no more."""
+        await asyncio.gather(*[worker.ask() for worker in self._workers.values()])
+
+    def attend(self) -> None:
+        """Look at every worker, and end who has shown no sign of itself for long."""
+        for worker in list(self._workers.values()):
+            if worker.is_silent():
+                self._abandon(worker, "shows no sign of life")
+
+    async def _attend(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(PROBE_EVERY)
+            self.attend()
+
+    def _abandon(self, worker: _Worker, why: str) -> None:
+        worker.give_up(why)
+        try:
+            self._end(worker.number)
+        except OSError as error:
+            log.critical("worker %d cannot be ended: %s", worker.number, error)
 
     # Others.
 
@@ -307,15 +387,17 @@ class Overseer:
 
     async def stage(self, generation: Generation, sockets: list[Sockets]) -> None:
         """See Followers."""
-        await self._staging.acquire()
         written = generation.plan.written
         sources = [self.number_of(cluster) for cluster in generation.clusters]
+        await self._staging.acquire()
         self._staged = (generation, sockets, sources)
         waiting: dict[asyncio.Future[str], _Worker] = {}
         for worker in self._workers.values():
             waiting[worker.expect()] = worker
             try:
                 worker.stage(written, sockets[worker.number], sources)
+            except ConnectionError:
+                pass  # It has ended, and nobody has told us yet: the next one is told all anew.
             except OSError as error:
                 raise FollowError(f"worker {worker.number}: {error}") from error
         for late in await self._give_up(waiting):
@@ -350,8 +432,7 @@ class Overseer:
         """
         late = await _late(waiting, STAGED_WITHIN)
         for silent in late:
-            log.critical("worker %d does not answer", waiting[silent].number)
-            waiting[silent].writer.transport.abort()
+            self._abandon(waiting[silent], "does not answer")
         return late
 
     def discard(self) -> None:
@@ -371,14 +452,15 @@ class Overseer:
     async def stop(self) -> None:
         """Have every worker drain and end, and wait until all have."""
         self.stopping = True
+        if self._attending is not None:
+            self._attending.cancel()
         self.tell(Stop())
         for number, task in enumerate(self._tasks):
             if number not in self._workers:
                 task.cancel()  # it waits to replace one that is not wanted any more
         if await _late(self._tasks, STOPPED_WITHIN):
-            for worker in self._workers.values():
-                log.critical("worker %d does not end", worker.number)
-                worker.writer.transport.abort()
+            for worker in list(self._workers.values()):
+                self._abandon(worker, "does not end")
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for sockets in self._sockets:
             sockets.close()
@@ -386,21 +468,26 @@ class Overseer:
     async def _open(self, number: int) -> asyncio.StreamReader:
         """Bring a worker to life and tell it what there is. Raises OSError."""
         async with self._staging:
-            ties = self._spawn(number)
-            try:
-                reader, writer = await asyncio.open_connection(sock=ties.link)
-            except BaseException:
-                ties.close()
-                raise
-            worker = _Worker(number, writer, ties.hand)
-            # Nothing is awaited from here on: what happens next must come after all that has
-            # happened.
+            return await self._bear(number)
+
+    async def _bear(self, number: int) -> asyncio.StreamReader:
+        """The same, while nobody changes the Corefile. One that ends at once does not raise."""
+        ties = self._spawn(number)
+        try:
+            reader, writer = await asyncio.open_connection(sock=ties.link)
+        except BaseException:
+            ties.close()
+            raise
+        worker = self._workers[number] = _Worker(number, writer, ties.hand)
+        try:
+            # Nothing is awaited between its first message and its place among those who are told.
             worker.stage(self._written, self._sockets[number], self._sources)
-            for relay in self._relays.values():
-                relay.recount(worker.tell)
+            for relay in list(self._relays.values()):
+                await worker.tell_all(relay.recount())
             worker.tell(Begin())
-            self._workers[number] = worker
-            return reader
+        except ConnectionError:
+            pass  # Who listens to it finds that it has ended.
+        return reader
 
     async def _keep(self, number: int, reader: asyncio.StreamReader) -> None:
         """Listen to a worker, and to the next one when it has ended."""
@@ -442,63 +529,6 @@ class Overseer:
         worker.end()
 
 
-class ToldSources:
-    """Stands for Sources in a worker: clusters that are told and do not ask."""
-
-    def __init__(self) -> None:
-        self.meters = Meters()
-        self._by_number: dict[int, Cluster] = {}
-        self._numbers: list[int] = []
-        self._asked: dict[SourceSettings, Cluster] = {}
-
-    def expect(self, numbers: list[int]) -> None:
-        """A Corefile is about to be built that asks for these clusters, in this order."""
-        self._numbers = list(numbers)
-        self._asked = {}
-
-    def cluster(self, settings: SourceSettings) -> Cluster:
-        """The state for these settings. The overseer, which builds the same, knows its number."""
-        cluster = self._asked.get(settings)
-        if cluster is None:
-            number = self._numbers.pop(0)
-            if number not in self._by_number:
-                self._by_number[number] = Cluster(time.time, _ignore)
-            cluster = self._asked[settings] = self._by_number[number]
-        return cluster
-
-    async def start(self) -> None:
-        """Nothing: what is told comes by the link."""
-
-    async def keep(self, clusters: Sequence[Cluster]) -> None:
-        """Forget all others."""
-        kept = {id(cluster) for cluster in clusters}
-        self._by_number = {n: c for n, c in self._by_number.items() if id(c) in kept}
-
-    async def close(self) -> None:
-        """Nothing."""
-
-    def ages(self) -> Iterable[tuple[str, float]]:
-        """Nothing: the overseer knows."""
-        return ()
-
-    def take(self, message: Applied | Removed | Known | Assumed) -> None:
-        """Apply what the overseer told, of a cluster that is asked for here."""
-        cluster = self._by_number.get(message.source)
-        if cluster is None:
-            return
-        resource = Resource(message.resource)
-        match message:
-            case Applied():
-                item = decode(resource, message.body)
-                cluster.put(resource, item.key, item.obj, message.triggered)
-            case Removed():
-                cluster.remove(resource, message.key)
-            case Known():
-                cluster.know(resource)
-            case Assumed():
-                cluster.assume(resource)
-
-
 T = TypeVar("T")
 
 
@@ -509,78 +539,3 @@ async def _late(waiting: Collection[asyncio.Future[T]], seconds: float) -> set[a
 
 def _nobody(_: Cluster) -> int:
     raise LookupError("no source of clusters was named")
-
-
-def _ignore(_: str) -> None:
-    """The overseer has told of it."""
-
-
-async def work(ties: Ties, rng: Random, memory: int | None = None) -> None:
-    """The life of a worker: answer until told to stop, or until the overseer is gone.
-
-    memory: octets that it may have; None for any number.
-    """
-    reader, writer = await asyncio.open_connection(sock=ties.link)
-    profiling: asyncio.Task[None] | None = None
-    sources = ToldSources()
-    app: App | None = None
-    while (body := await receive(reader)) is not None:
-        message = to_worker(body)
-        if app is None:
-            assert isinstance(message, Staged), "a worker is told first what it serves"
-            sources.expect(message.sources)
-            sockets = take_all(ties.hand, message.places)
-            app = App(message.written.plan(os.environ), sources, rng, sockets)
-            app.serves_admin = False
-            app.memory = memory
-            await app.prepare()
-            continue
-        match message:
-            case Staged():
-                writer.write(frame(Ready(_stage(message, sources, app, ties.hand))))
-            case Adopted():
-                await app.adopt()
-                writer.write(frame(Ready("")))
-            case Discarded():
-                await app.discard()
-            case Begin():
-                await app.answer()
-            case Asked():
-                writer.write(frame(Counted(app.totals())))
-            case Look(seconds=0.0):
-                writer.write(frame(Looked(asked=app.asked())))
-            case Look():
-                profiling = asyncio.create_task(_profile(message.seconds, writer))
-            case Dismissed():
-                app.dismiss()
-            case Stop():
-                break
-            case told:
-                sources.take(told)
-    if profiling is not None:
-        profiling.cancel()
-    if app is not None:
-        await app.stop(linger=False)
-    writer.close()
-
-
-async def _profile(seconds: float, writer: asyncio.StreamWriter) -> None:
-    """Take a profile while all else goes on, and tell it."""
-    try:
-        looked = Looked(profile=await profiler.take(seconds))
-    except profiler.ProfilingError:
-        looked = Looked()
-    writer.write(frame(looked))
-
-
-def _stage(message: Staged, sources: ToldSources, app: App, hand: socket.socket) -> str:
-    """Build a Corefile beside what runs; why it cannot be, or "" where it is."""
-    sockets = Sockets()
-    try:
-        sockets = take_all(hand, message.places)
-        sources.expect(message.sources)
-        app.stage(message.written.plan(os.environ), sockets)
-    except (CorefileError, OSError) as error:
-        sockets.close()
-        return str(error)
-    return ""

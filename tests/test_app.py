@@ -31,7 +31,7 @@ from kdns.plugins.kubernetes import KubernetesHandler
 from kdns.plugins.parts import NOTHING_ASKED
 from kdns.roles import NotReadyError
 from kdns.sockets import open_sockets
-from kdns.workers import ToldSources
+from kdns.worker import ToldSources
 
 PLACE = ("127.0.0.1", 0)
 WHOAMI = ". {\n bind 127.0.0.1\n whoami\n prometheus 127.0.0.1:0\n}\n"

@@ -11,7 +11,7 @@ from kdns.plan import Plan, make_plan
 from kdns.plugins.chaos import Chaos
 from kdns.reloading import Reloader, settings
 from kdns.sockets import Sockets
-from kdns.workers import ToldSources
+from kdns.worker import ToldSources
 from tests.test_app import untouched_collector
 
 __all__ = ["untouched_collector"]

@@ -30,6 +30,7 @@ class Births:
     def __init__(self, *failures: OSError) -> None:
         self.failures = list(failures)
         self.far: list[Ties] = []
+        self.ended: list[int] = []
         self.born: asyncio.Queue[int] = asyncio.Queue()
 
     def __call__(self, number: int) -> Ties:
@@ -43,7 +44,7 @@ class Births:
 
 @asynccontextmanager
 async def overseeing(births: Births) -> AsyncIterator[Overseer]:
-    overseer = Overseer(births, WRITTEN, [Sockets()])
+    overseer = Overseer(births, births.ended.append, WRITTEN, [Sockets()])
     await overseer.start([])
     assert await births.born.get() == 0
     try:

@@ -133,6 +133,14 @@ class Held:
         """An object that is held, encoded. Raises KeyError."""
         return self._objects[resource][key]
 
+    def get(self, resource: Resource, key: Key) -> bytes | None:
+        """An object, encoded, if it is held."""
+        return self._objects[resource].get(key)
+
+    def keys(self, resource: Resource) -> list[Key]:
+        """Of all that is held of a resource now."""
+        return list(self._objects[resource])
+
     def objects(self, resource: Resource) -> Iterator[tuple[Key, bytes]]:
         """All of a resource, encoded."""
         return iter(self._objects[resource].items())
