@@ -169,7 +169,7 @@ def render(result: Result) -> str:
     terms = result.terms
     rolled = [run for run in result.runs if run.updates and run.p50 is not None]
     waits = [
-        Line(name, colour, [Point(run.updates, value, value, value) for run, value in found])
+        Line(name, colour, [Point(run.updates, *(3 * (ms * 1e3,))) for run, ms in found])
         for name, colour, found in (
             ("p50", _BLUE, [(run, run.p50) for run in rolled if run.p50]),
             ("p99", _RED, [(run, run.p99) for run in rolled if run.p99]),
@@ -178,7 +178,7 @@ def render(result: Result) -> str:
     pictures = {}
     if rolled:
         pictures["From an update to its answer"] = lines(
-            "From an update to its answer", waits, "updates a second", "ms"
+            "From an update to its answer", waits, "updates a second", "µs"
         )
     if result.rounds:
         rates = [

@@ -186,21 +186,27 @@ def main(terms: Terms, path: Path | None, html: Path | None, console: Console) -
 
 def render(result: Result) -> str:
     """The page."""
-    terms, starts = result.terms, _starts(result)
+    terms = result.terms
+    starts = [
+        ("one process", result.one),
+        ("with pods", result.pods),
+        ("two workers", result.workers),
+    ]
     pictures = {
-        "Memory": strips(
-            "Memory",
+        f"Memory, {when}": strips(
+            f"Memory, {when}",
             [
-                Strip(f"{name}, {when}", colour, [size / _MB])
-                for name, start in starts
-                for when, colour, size in (
-                    ("settled", _BLUE, start.rss),
-                    ("at its peak", _RED, start.peak),
-                )
+                Strip(name, colour, [size / _MB])
+                for (name, _), size in zip(starts, sizes, strict=True)
             ],
             "MB resident",
             0,
-        ),
+        )
+        for when, colour, sizes in (
+            ("settled", _BLUE, [start.rss for _, start in starts]),
+            ("at its peak", _RED, [start.peak for _, start in starts]),
+        )
+    } | {
         "From start to ready": strips(
             "From start to ready",
             [Strip(name, _BLUE, [start.ready]) for name, start in starts],
@@ -221,14 +227,6 @@ def render(result: Result) -> str:
     return page("What a large cluster takes", lead, facts, pictures, tables(result), missed)
 
 
-def _starts(result: Result) -> tuple[tuple[str, Started], ...]:
-    return (
-        ("one process", result.one),
-        (f"with {result.terms.pods:,} pods", result.pods),
-        ("two workers", result.workers),
-    )
-
-
 def tables(result: Result) -> Iterator[Table]:
     """What came of it."""
     terms = result.terms
@@ -239,7 +237,11 @@ def tables(result: Result) -> Iterator[Table]:
     )
     for head in ("", "ready s", "CPU s", "settled MB", "peak MB", "PSS MB"):
         made.add_column(head, justify="left" if not head else "right")
-    for name, start in _starts(result):
+    for name, start in (
+        ("one process", result.one),
+        (f"with {terms.pods:,} pods", result.pods),
+        ("two workers", result.workers),
+    ):
         sizes = [f"{size / _MB:.1f}" for size in (start.rss, start.peak, start.pss)]
         made.add_row(name, f"{start.ready:.2f}", f"{start.cpu:.2f}", *sizes)
     bare = result.bare.seconds
