@@ -328,6 +328,8 @@ class _Running:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in (*waiting, self._reloading):
             task.cancel()
+        # What it had begun to change is as it was before anything else ends.
+        await asyncio.gather(self._reloading, return_exceptions=True)
         self._signals.end_at_once_when_told_again()
         if self.left and self._upgrade.successor:
             self._manager.left_to(self._upgrade.successor)
@@ -390,12 +392,17 @@ class _Signals:
         """To stop."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.told.set)
+            loop.add_signal_handler(number, self._stop, number)
         loop.add_signal_handler(signal.SIGQUIT, lambda: os._exit(0))
         # As in CoreDNS: HUP is nobody's business, for a terminal that closes must not stop a
         # server; and there is nothing to read again before there is something that runs.
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
+
+    def _stop(self, number: signal.Signals) -> None:
+        # In CoreDNS's words: who looks for why a server ended finds it.
+        log.info("%s: Shutting down servers then terminating", number.name)
+        self.told.set()
 
     async def unless_told(self, work: Coroutine[object, object, None]) -> bool:
         """Do something, to its end or until told to stop; whether it came to its end."""

@@ -221,5 +221,6 @@ def test_stops_cleanly_on_sigterm(tmp_path: Path, manifests: Path) -> None:
         told = server.stop()
         assert server.process.returncode == 0, told
     assert '"A IN many.shop.svc.cluster.local. udp ' in told
+    assert "[INFO] SIGTERM: Shutting down servers then terminating\n" in told
     assert "Traceback" not in told
     assert "Warning" not in told

@@ -233,3 +233,16 @@ def test_a_second_signal_does_not_wait_for_the_lameduck(
         assert rcode(server.port, "a.example") == dns.rcode.NOERROR
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(timeout=60) == 2
+
+
+@both
+def test_told_to_stop_while_it_changes_it_stops_as_it_was(tmp_path: Path, workers: int) -> None:
+    path = tmp_path / "Corefile"
+    path.write_text(". {\n bind 127.0.0.1\n ready 127.0.0.1:0\n whoami\n}\n")
+    with serving(path, "--workers", str(workers)) as server:
+        waits = "kubernetes cluster.local {\n  endpoint http://127.0.0.1:1\n }\n health 127.0.0.1:0"
+        path.write_text(path.read_text().replace("whoami", waits))
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_for("watching ")
+        told = server.stop()
+        assert (server.process.returncode, "Traceback" in told) == (0, False)
