@@ -11,7 +11,7 @@ question did not ask for.
 
 RFC 5452, section 6 leaves it to resolvers to believe what they asked for alone: in the answer, what
 the question's name owns, and what its chain of aliases leads to; in the authority section, what
-stands at those names or above.
+stands at those names or above; beside them, what one of these, or one beside them before, names.
 """
 
 import struct
@@ -208,6 +208,9 @@ def _walk(
     seen: set[tuple[bytes, int, bytes]] = set()
     ttl_of: dict[tuple[bytes, int], int] = {}
     known: dict[int, bytes] = {}
+    named: set[bytes] = set()
+    # An OPT alone, the commonest thing there, names nothing and is named by nothing.
+    beside = counts[2] > 1
     for index in range(sum(counts)):
         if wire[position : position + 2] == _QUESTION:
             position += 2
@@ -229,13 +232,13 @@ def _walk(
                 return None
             return ttls, position - 1, ttl >> 24 << 4
         rdata = read_rdata(wire, data, after, rtype, known)
-        if index < answers:
-            if owner not in chain and not trusted:
-                return None
-            if rtype == iana.CNAME:
-                chain.add(rdata.lower())
-        elif index < denials and not trusted and not _above(owner, chain):
+        section = (index >= answers) + (index >= denials)
+        if not trusted and not _belongs(owner, section, chain, named):
             return None
+        if rtype == iana.CNAME and index < answers:
+            chain.add(rdata.lower())
+        if beside and rtype in _TARGET_AT:
+            named |= _target(rtype, rdata)
         record = (owner, rtype, rdata)
         if ttl & 0x80000000 or (record in seen and not trusted):
             return None
@@ -248,6 +251,28 @@ def _walk(
     if position != size:
         raise WireError(f"{size - position} octets after the message's end")
     return ttls, position, 0
+
+
+def _belongs(owner: bytes, section: int, chain: set[bytes], named: set[bytes]) -> bool:
+    """Whether a record of this owner may stand in a section: 0 for the answer, and so on."""
+    if section == _ADDITIONAL:
+        return owner in named or owner in chain
+    return owner in chain or (section > 0 and _above(owner, chain))
+
+
+_ADDITIONAL = 2
+_SVCB, _HTTPS = 64, 65
+_TARGET_AT = {iana.NS: 0, iana.PTR: 0, iana.MX: 2, iana.SRV: 6, _SVCB: 2, _HTTPS: 2}
+"""Where the name stands whose addresses are worth to be sent along: RFC 1035, section 3.3; RFC
+2782; RFC 9460, section 4.1."""
+
+
+def _target(rtype: int, rdata: bytes) -> set[bytes]:
+    """The name that a record leads to, in lower case, if it is there."""
+    try:
+        return {name.read(rdata, _TARGET_AT[rtype])[0].lower()}
+    except WireError:
+        return set()
 
 
 def _above(owner: bytes, chain: set[bytes]) -> bool:
@@ -267,7 +292,8 @@ def _anew(wire: bytes, by: str) -> Passed:
     said: set[tuple[bytes, int, bytes]] = set()
     answer = _first(_believed(response.answer, chain), said)
     above = [record for record in response.authority if _above(record.owner.lower(), chain)]
-    authority, additional = _first(above, said), _first(response.additional, said)
+    authority = _first(above, said)
+    additional = _first(_related(response.additional, [*answer, *authority], chain), said)
     reply = Reply(answer=rrsets(answer), authority=rrsets(authority), additional=rrsets(additional))
     written = write_reply(Query(qname, qtype, qclass), reply, limit=MAX_TCP_SIZE)
     _, flags, _, *counts = HEADER.unpack_from(written)
@@ -307,6 +333,21 @@ def _believed(records: tuple[Record, ...], chain: set[bytes]) -> list[Record]:
         if record.owner.lower() in chain
         or (_may_stand_above(record) and _above(record.owner.lower(), chain))
     ]
+
+
+def _related(
+    records: Iterable[Record], before: Iterable[Record], chain: set[bytes]
+) -> list[Record]:
+    """Those of the records that the chain, one of `before`, or one of them before it, names."""
+    named = set(chain)
+    for record in before:
+        named |= _target(record.rtype, record.rdata) if record.rtype in _TARGET_AT else set()
+    related = []
+    for record in records:
+        if record.owner.lower() in named:
+            related.append(record)
+            named |= _target(record.rtype, record.rdata) if record.rtype in _TARGET_AT else set()
+    return related
 
 
 def _first(records: Iterable[Record], said: set[tuple[bytes, int, bytes]]) -> list[Record]:

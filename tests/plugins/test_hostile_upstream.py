@@ -127,6 +127,11 @@ def authority_elsewhere(wire: bytes) -> bytes:
     return right(wire, extra=Reply(authority=(ns,)))
 
 
+def address_elsewhere(wire: bytes) -> bytes:
+    """Of a name that nothing in the reply has to do with."""
+    return right(wire, extra=Reply(additional=(address(name.from_text("bank.example"), LIE),)))
+
+
 def truncated_lie(wire: bytes) -> bytes:
     made = another_id(wire)
     return made[:2] + bytes((made[2] | 0x02,)) + made[3:]
@@ -173,7 +178,13 @@ UNBELIEVABLE: tuple[Step, ...] = (
     truncated_lie,
 )
 HONEST: tuple[Step, ...] = (right, truncated, servfail, formerr, silence)
-MIXED: tuple[Step, ...] = (another_owner, authority_elsewhere, lie_then_truth, twice)
+MIXED: tuple[Step, ...] = (
+    another_owner,
+    authority_elsewhere,
+    address_elsewhere,
+    lie_then_truth,
+    twice,
+)
 ENDINGS: tuple[Step, ...] = ("close", "reset", "cut", "hold")
 
 
@@ -290,6 +301,11 @@ def test_nobody_gets_a_record_that_was_not_the_answer(
 @given(st.lists(steps, max_size=8), st.lists(st.sampled_from(NAMES), max_size=2))
 def test_nor_over_tls(certificates: Certificates, script: list[Step], asked: list[str]) -> None:
     run(converse(script, asked, certificates, tcp=False))
+
+
+@pytest.mark.parametrize("step", [another_owner, authority_elsewhere, address_elsewhere])
+def test_what_stands_beside_the_truth_goes(step: Step) -> None:
+    run(converse([step], ["a.example"], None, tcp=False))
 
 
 @pytest.mark.parametrize("step", [*UNBELIEVABLE, "close", "reset", "cut", silence])

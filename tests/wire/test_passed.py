@@ -190,6 +190,50 @@ def test_the_opt_holds_the_upper_bits_of_the_rcode() -> None:
     assert read_passed(bytes(wire)).rcode == 16
 
 
+# What stands beside the answer.
+
+
+B = rrset("b.example.", 9, "A", "192.0.2.9")
+
+
+@pytest.mark.parametrize(
+    "leads",
+    [
+        rrset(QNAME, 60, "NS", "b.example."),
+        rrset(QNAME, 60, "PTR", "B.EXAMPLE."),
+        rrset(QNAME, 60, "MX", "10 b.example."),
+        rrset(QNAME, 60, "SRV", "0 5 53 b.example."),
+        rrset(QNAME, 60, "SVCB", "1 b.example. port=53"),
+        rrset(QNAME, 60, "HTTPS", "0 b.example."),
+        rrset(QNAME, 60, "CNAME", "b.example."),
+    ],
+)
+@pytest.mark.parametrize("anew", [False, True])
+def test_what_an_answer_leads_to_may_stand_beside_it(leads: dns.rrset.RRset, anew: bool) -> None:
+    """RFC 1035, section 3.3; RFC 2782; RFC 9460, section 4.1."""
+    elsewhere = [rrset("c.example.", 9, "A", "192.0.2.9")] * anew
+    passed = read_passed(sent([leads], [], [B, *elsewhere, OTHER]))
+    assert {found.owner.lower() for found in passed.additional} == {name.from_text("b.example")}
+
+
+OTHER = rrset("b.example.", 9, "AAAA", "2001:db8::9")
+
+
+def test_so_may_what_that_leads_to() -> None:
+    """RFC 6763, section 12."""
+    text = rrset("i.example.", 60, "SRV", "0 5 53 b.example.")
+    passed = read_passed(sent([rrset(QNAME, 60, "PTR", "i.example.")], [], [text, B]))
+    assert len(passed.additional) == 2
+
+
+def test_what_nothing_leads_to_goes() -> None:
+    """RFC 2181, section 5.4.1: it is what is to be trusted least."""
+    wire = sent([A, rrset(QNAME, 60, "TYPE65280", r"\# 3 000107")], [], [B, OTHER])
+    # No data of SVCB that anybody can read.
+    passed = read_passed(wire.replace((65280).to_bytes(2, "big"), b"\0\x40"))
+    assert passed.additional == ()
+
+
 # Time.
 
 
@@ -223,7 +267,7 @@ def test_a_directive_that_changes_nothing_leaves_the_octets() -> None:
 
 @pytest.mark.parametrize("section", ["answer", "authority", "additional"])
 def test_what_a_directive_writes_is_what_goes_out(section: str) -> None:
-    passed = read_passed(sent([A], [SOA], [rrset("b.example.", 9, "A", "192.0.2.9")]))
+    passed = read_passed(sent([A], [SOA], [rrset(QNAME, 9, "AAAA", "2001:db8::9")]))
     other = RRset(name.from_text("c.example"), iana.A, 7, (bytes(4),))
     setattr(passed, section, (other,))
     assert passed.carried is None
