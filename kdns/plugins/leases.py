@@ -21,7 +21,7 @@ SLOTS: Final = 32
 """Visits are spread over so many parts of a second."""
 MOST: Final = 1024
 """Visits in one slot, so that nobody waits long for them; the rest are put off to the next."""
-IDLE: Final = 8
+IDLE: Final = 20
 """Visits after which an answer that nobody asked for ends: that costs less than to make it anew."""
 _EARLY: Final = 2 / SLOTS
 """Visits are so much, at most, before the second is full."""
