@@ -7,6 +7,8 @@ state on, to workers or to a file, needs nothing more.
 
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
+from sys import intern
 from typing import NamedTuple
 
 import msgspec
@@ -46,10 +48,20 @@ def encode(key: Key, obj: model.Object) -> bytes:
 def decode(resource: Resource, body: bytes) -> Item:
     """The object that `encode` made this of. Raises ObjectError for anything else."""
     try:
-        namespace, name, obj = _decoders[resource].decode(body)
+        decoded: tuple[str, str, model.Object] = _decoders[resource].decode(body)
     except msgspec.MsgspecError as error:
         raise ObjectError(f"expected a {resource.kind} in MessagePack: {error}") from error
-    return Item(resource, (namespace, name), obj, body)
+    namespace, name, obj = decoded
+    if isinstance(obj, model.Service | model.Slice):
+        # Nobody else has seen the object yet.
+        msgspec.structs.force_setattr(obj, "packed_ports", _once(obj.packed_ports))
+    return Item(resource, (intern(namespace), name), obj, body)
+
+
+# Most services of a cluster have the same few ports: as in `model`, they are there once.
+@lru_cache(maxsize=1024)
+def _once(packed: bytes) -> bytes:
+    return packed
 
 
 class Held:
@@ -83,7 +95,7 @@ class Held:
 
     def apply(self, resource: Resource, obj: objects.Object) -> None:
         """See Sink. An object that is not what the API promises is told of, and not held."""
-        key = (obj.metadata.namespace, obj.metadata.name)
+        key = (intern(obj.metadata.namespace), obj.metadata.name)
         try:
             made = model.from_object(obj, pod_names=self._pod_names)
         except ObjectError as error:

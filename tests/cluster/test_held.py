@@ -86,6 +86,14 @@ def test_an_object_survives_its_octets(tree: dict[str, object]) -> None:
     assert decode(resource, body) == Item(resource, key, read, body)
 
 
+def test_ports_that_are_alike_are_there_once() -> None:
+    obj = model.from_object(made(service("cart.shop", "10.96.0.20"))[1])
+    read = [decode(Resource.SERVICES, encode(("shop", name), obj)).obj for name in ("a", "b")]
+    (first, second) = [each for each in read if isinstance(each, model.Service)]
+    assert first.packed_ports
+    assert first.packed_ports is second.packed_ports
+
+
 def test_octets_of_something_else_are_told() -> None:
     with pytest.raises(ObjectError, match="expected a Service in MessagePack"):
         decode(Resource.SERVICES, b"\xc1")

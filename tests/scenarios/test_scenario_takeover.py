@@ -136,7 +136,9 @@ def asked_meanwhile(corefile: Path, args: tuple[str, ...]) -> list[int]:
             asked.append(rcode(port, "cart.shop.svc.cluster.local"))
 
     with serving(corefile, *args) as before:
-        until(before.port, "cart.shop", ["10.96.0.20"])
+        for _ in range(20):
+            # Each asks from a port of its own, so both of two workers know it.
+            until(before.port, "cart.shop", ["10.96.0.20"])
         asking = threading.Thread(target=ask, args=(before.port,))
         asking.start()
         try:
