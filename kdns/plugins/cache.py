@@ -1,6 +1,7 @@
 """cache: keeps what other servers have answered, for as long as they said.
 
-Only what was forwarded is kept: the cluster's own names are live. Each record keeps the TTL that it
+Only what was forwarded is kept: the cluster's own names are live, and what was said of a name
+before the cluster had it does not hide it (fallthrough). Each record keeps the TTL that it
 came with, less its age; an entry lasts as long as its shortest. A denial lasts as long as its SOA
 says (RFC 2308, section 5), and one without a SOA is not kept.
 
@@ -92,6 +93,9 @@ class CacheHandler:
         query = request.query
         if not any(name.is_below(query.key, zone) for zone in self._zones):
             return self._following(request)
+        if self._is_live(query.key):
+            # Somebody else may have denied it before it came to be.
+            return self._following(request)
         flags = query.flags & (iana.RD | iana.CD) | query.do
         key = (query.key, query.qtype, query.qclass, flags)
         kept = self._find(key)
@@ -109,6 +113,16 @@ class CacheHandler:
             return self._verified(request, kept)
         self._refresh(request, kept)
         return self._stale(kept)
+
+    def _is_live(self, qname: bytes) -> bool:
+        """Whether a directive behind this one has the name now, though it passes others on."""
+        return any(
+            qname.endswith(zone) and stays(qname) for zone, stays in self._parts.block.passing
+        )
+
+    def _may_come(self, qname: bytes) -> bool:
+        """Whether a directive behind this one may have the name later."""
+        return any(name.is_below(qname, zone) for zone, _ in self._parts.block.passing)
 
     def _find(self, key: Key) -> Kept | None:
         return self.stores["success"].get(key) or self.stores["denial"].get(key)
@@ -138,7 +152,8 @@ class CacheHandler:
                 self._refresh(request, kept)
         age = 0 if options.keepttl else int(now - kept.stored)
         reply = kept.passed.aged(age) if age else kept.passed.copy()
-        if kept.passed.rcode not in _FAILURES and not self._parts.block.watches_queries:
+        hot = kept.passed.rcode not in _FAILURES and not self._parts.block.watches_queries
+        if hot and not self._may_come(kept.key[0]):
             lease = self.leases.take(kept, age, due)
             reply.depends = None if lease is None else (lease,)
         return self._ours(reply, kept)

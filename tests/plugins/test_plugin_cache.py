@@ -333,6 +333,24 @@ def test_what_an_answer_depends_on_keeps_entries_apart(
     assert len(kept.asked) == asked
 
 
+def test_what_others_said_does_not_hide_a_name_that_came_to_be() -> None:
+    """A zone of a cluster with fallthrough: what is new there is asked for at once."""
+    ours: set[bytes] = set()
+    kept = Kept("cache", NXDOMAIN, FOUND)
+    kept.parts.block.passing.append((name.from_text("example"), ours.__contains__))
+    assert [kept.ask().rcode, kept.ask().rcode] == [Rcode.NXDOMAIN] * 2
+    assert len(kept.asked) == 1
+    ours.add(name.from_text("a.example"))
+    assert kept.ask().rcode == Rcode.NOERROR
+
+
+def test_nor_is_a_denial_of_it_hot_where_nothing_would_end_that() -> None:
+    kept = Kept("cache", NXDOMAIN)
+    kept.parts.block.passing.append((name.from_text("example"), lambda _: False))
+    kept.ask()
+    assert kept.ask().depends is None
+
+
 def test_the_letter_case_is_of_who_asks_now() -> None:
     kept = Kept("cache", FOUND)
     kept.ask("A.EXAMPLE")
