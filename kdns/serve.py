@@ -395,9 +395,11 @@ class _Signals:
             loop.add_signal_handler(number, self._stop, number)
         loop.add_signal_handler(signal.SIGQUIT, lambda: os._exit(0))
         # As in CoreDNS: HUP is nobody's business, for a terminal that closes must not stop a
-        # server; and there is nothing to read again before there is something that runs.
-        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        # server.
+        for number in (signal.SIGHUP, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
+        self._to_reload = asyncio.Event()
+        loop.add_signal_handler(signal.SIGUSR1, self._to_reload.set)
 
     def _stop(self, number: signal.Signals) -> None:
         # In CoreDNS's words: who looks for why a server ended finds it.
@@ -421,6 +423,9 @@ class _Signals:
     def on_reload(self, tell: Callable[[], object]) -> None:
         """What to do when told to read the Corefile again."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, tell)
+        if self._to_reload.is_set():
+            # It came while questions were answered already, and the Corefile had been read.
+            tell()
 
     def on_upgrade(self, tell: Callable[[], object]) -> None:
         """What to do when told to make room for a new process."""
