@@ -135,6 +135,8 @@ class Sources:
         if self._relay or remembers:
             sink = held
         if self._manifests:
+            if self._state_dir:
+                log.info("manifests are the state themselves: none is kept in %s", self._state_dir)
             manifests = self._read_manifests(settings, sink)
             fed.spawn(manifests.watch(sink, fed.stopping), "manifests")
             return

@@ -73,6 +73,14 @@ class Forward(Configured):
             parts.append("not " + " ".join(self.exceptions))
         if self.max_concurrent:
             parts.append(f"at most {self.max_concurrent} at a time")
+        if self.rules.failover:
+            parts.append(f"the next upstream after {_texts(self.rules.failover)}")
+        if passed := _texts(self.next_rcodes) + " NODATA" * self.next_on_nodata:
+            parts.append(f"the next directive after {passed.strip()}")
+        if self.deny_private:
+            parts.append(f"no private addresses for {' '.join(self.deny_private)}")
+        if self.single_stack:
+            parts.append("no addresses of a family that the cluster has none of")
         return "; ".join(parts)
 
     def build(self, parts: Parts, following: Handler) -> Handler:
@@ -121,6 +129,10 @@ class Forward(Configured):
             MAX_UPSTREAMS - len(handler.forwarding.targets),
         )
         parts.when_started(lookup.start)
+
+
+def _texts(rcodes: frozenset[int]) -> str:
+    return " ".join(iana.rcode_text(rcode) for rcode in sorted(rcodes))
 
 
 class ForwardHandler:

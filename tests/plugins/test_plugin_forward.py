@@ -345,6 +345,19 @@ def test_it_explains_itself() -> None:
     assert told == "a. to 10.0.0.1:53; policy random; not b.a. c.a.; at most 9 at a time"
 
 
+def test_it_tells_of_options_that_change_what_is_answered() -> None:
+    told = parsed(
+        "forward . 10.0.0.1 {\nfailover SERVFAIL REFUSED\nnext NXDOMAIN\ndeny_private corp.test\n"
+        "single_stack\n}"
+    ).explain()
+    assert told.split("; ")[2:] == [
+        "the next upstream after SERVFAIL REFUSED",
+        "the next directive after NXDOMAIN",
+        "no private addresses for corp.test.",
+        "no addresses of a family that the cluster has none of",
+    ]
+
+
 def upstream_of(text: str) -> UpstreamSettings:
     """How the only upstream of a directive is talked to."""
     parts = FakeParts()
