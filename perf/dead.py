@@ -10,10 +10,8 @@ sent there, and go on. The ratios of the 99th percentiles are what matters, and 
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,16 +27,15 @@ from rich.console import Console
 from rich.table import Table
 
 from kdns.wire.iana import Rcode
-from perf.cluster import generate
-from perf.measure import cpu_of
-from perf.model import LoadResult, LoadSpec
-from perf.run import SOCKETS, Cores, LoadFailed, generate_load, write_manifests
-from perf.server import NotServing, Server, free_port, pinned
+from perf.model import LoadResult
+from perf.run import Cores, LoadFailed
+from perf.server import NotServing, Server, free_port
+from perf.steady import Steady, failed, helper
 from perf.storm import Ledger, StormResult, StormSpec
-from perf.subjects import HOST, Kdns, Site, compile_echo
-from perf.workloads import SHAPES, UPSTREAM_ADDRESS, build, questions
+from perf.subjects import HOST, compile_echo
+from perf.workloads import UPSTREAM_ADDRESS
 
-_ROOT: Final = Path(__file__).resolve().parent.parent
+_STALE: Final = "cache 30 {\n        serve_stale 1h immediate"
 _UPSTREAMS: Final = 3
 _TTL: Final = 1
 """Of what the upstreams say, seconds: what is kept is soon stale."""
@@ -84,7 +81,7 @@ def main(terms: Terms, console: Console) -> int:
     rounds: list[Round] = []
     with tempfile.TemporaryDirectory(prefix="kdns-perf-") as folder, ExitStack() as stack:
         try:
-            asked = Asked(terms, Path(folder), stack)
+            asked = Beside(terms, Path(folder), stack)
             for number in range(terms.repeat):
                 rounds.append(asked.round())
                 p99s = ", ".join(f"{run.load.p99:,.0f}" for run in rounds[-1])
@@ -166,27 +163,22 @@ def _told(storms: Sequence[StormResult]) -> str:
     return ", ".join(f"{times:,} {text}" for text, times in counted.items())
 
 
-class Asked:
+class Beside:
     """kdns before its upstreams. `stack` ends what it starts. Raises NotServing and OSError."""
 
     def __init__(self, terms: Terms, folder: Path, stack: ExitStack) -> None:
         self._terms = terms
         self._cores = Cores.of(sorted(os.sched_getaffinity(0)))
         self._upstreams: list[Server] = []
-        ports = self._start_upstreams(folder, stack)
-        cluster = generate(SHAPES["5k"], terms.seed)
-        self._workload = build("cluster-1k", questions("cluster-1k", cluster, terms.seed, 0), "udp")
-        manifests = write_manifests(cluster, folder, "5k")
-        site = Site(folder, free_port(), ports, cluster, manifests)
-        self._port = site.port
-        command = Kdns().command(site)
-        corefile = folder / "Corefile"
-        text = corefile.read_text(encoding="utf-8")
-        stale = "cache 30 {\n        serve_stale 1h immediate"
-        corefile.write_text(re.sub(r"cache 30 \{", stale, text), encoding="utf-8")
-        self._server = Server(command, {self._cores.server}, folder / "log")
-        stack.enter_context(self._server)
-        self._server.wait_ready(site.port, self._workload.queries[0])
+        self._steady = Steady(
+            terms.rate,
+            terms.seconds,
+            terms.seed,
+            folder,
+            stack,
+            upstreams=self._start_upstreams(folder, stack),
+            corefile=lambda text: text.replace("cache 30 {", _STALE),
+        )
         for _ in range(_WARM_UPS):
             self._ask()
 
@@ -215,53 +207,23 @@ class Asked:
             return run._replace(storm=ended())
 
     def _ask(self) -> Run:
-        terms, cores = self._terms, self._cores
-        spec = LoadSpec(
-            workload=self._workload,
-            host=HOST,
-            port=self._port,
-            mode="open",
-            rate=terms.rate,
-            seconds=terms.seconds,
-            outstanding=1,
-            connections=SOCKETS,
-            seed=terms.seed,
-            cpu=cores.generator if cores.apart else None,
-        )
-        before = cpu_of([self._server.pid])
-        load = generate_load(spec, cores.generator)
-        after = cpu_of([self._server.pid])
+        load, before, after = self._steady.ask()
         spent = after.user + after.system - before.user - before.system
-        return Run(load, spent / terms.seconds, None)
+        return Run(load, spent / self._terms.seconds, None)
 
     @contextmanager
     def _storm(self, labels: tuple[str, ...] = ()) -> Iterator[Callable[[], StormResult]]:
         """Outside names, until what it gives is called: that says what came of them."""
-        spec = StormSpec(HOST, self._port, self._terms.outside, labels)
-        with pinned({self._cores.helpers}):
-            process = subprocess.Popen(
-                [sys.executable, "-m", "perf.storm"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=_ROOT,
-            )
-        assert process.stdin is not None
-        process.stdin.write(msgspec.json.encode(spec) + b"\n")
-        process.stdin.flush()
+        spec = StormSpec(HOST, self._steady.port, self._terms.outside, labels)
 
         def ended() -> StormResult:
             said, words = process.communicate()
             if process.returncode:
-                raise LoadFailed(words.decode(errors="replace").strip()[-500:])
+                raise failed(words)
             return msgspec.json.decode(said, type=StormResult)
 
-        try:
+        with helper("perf.storm", spec, self._cores.helpers) as process:
             yield ended
-        finally:
-            process.kill()
-            with process:  # closes what is left, and waits for it
-                pass
 
     def _start_upstreams(self, folder: Path, stack: ExitStack) -> tuple[int, ...]:
         program = str(compile_echo(folder))
@@ -292,7 +254,7 @@ class Asked:
         end = time.monotonic() + 2 * LATEST
         with socket(AF_INET, SOCK_DGRAM) as sock:
             sock.settimeout(LATEST)
-            sock.connect((HOST, self._port))
+            sock.connect((HOST, self._steady.port))
             while Rcode.NOERROR not in ledger.result.rcodes:
                 if time.monotonic() > end:
                     raise NotServing("does not know that its upstreams live")

@@ -7,32 +7,26 @@ The rounds' ratios of the 99th percentiles are what matters, and their median.
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from kdns.wire.framing import frame
-from perf.cluster import generate
 from perf.idlers import IdleSpec
-from perf.measure import cpu_of, memory_of, per_query
-from perf.model import LoadResult, LoadSpec
-from perf.run import SOCKETS, Cores, LoadFailed, generate_load, write_manifests
-from perf.server import NotServing, Server, free_port, pinned
-from perf.subjects import HOST, Kdns, Site
-from perf.workloads import SHAPES, build, questions
-
-_ROOT: Final = Path(__file__).resolve().parent.parent
+from perf.measure import memory_of, per_query
+from perf.model import LoadResult
+from perf.run import LoadFailed
+from perf.server import NotServing
+from perf.steady import Steady, failed, helper
+from perf.subjects import HOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +66,7 @@ def main(terms: Terms, console: Console) -> int:
     rounds: list[Round] = []
     with tempfile.TemporaryDirectory(prefix="kdns-perf-") as folder, ExitStack() as stack:
         try:
-            asked = Asked(terms, Path(folder), stack)
+            asked = Idling(terms, Path(folder), stack)
             for number in range(terms.repeat):
                 rounds.append(asked.round())
                 console.print(f"round {number + 1} of {terms.repeat}: {rounds[-1].ratio:.2f}")
@@ -112,78 +106,37 @@ def table(terms: Terms, rounds: Sequence[Round]) -> Table:
     return made
 
 
-class Asked:
+class Idling:
     """kdns, asked over UDP. `stack` ends what it starts. Raises NotServing and OSError."""
 
     def __init__(self, terms: Terms, folder: Path, stack: ExitStack) -> None:
-        self._terms = terms
-        self._cores = Cores.of(sorted(os.sched_getaffinity(0)))
         self.memory = 0
         """KiB."""
-        cluster = generate(SHAPES["5k"], terms.seed)
-        self._workload = build("cluster-1k", questions("cluster-1k", cluster, terms.seed, 0), "udp")
-        manifests = write_manifests(cluster, folder, "5k")
-        site = Site(folder, free_port(), (free_port(),), cluster, manifests)
-        self._port = site.port
-        self._server = Server(Kdns().command(site), {self._cores.server}, folder / "log")
-        stack.enter_context(self._server)
-        self._server.wait_ready(site.port, self._workload.queries[0])
+        self._steady = Steady(terms.rate, terms.seconds, terms.seed, folder, stack)
+        trickle = frame(self._steady.workload.queries[0].wire)
+        self._spec = IdleSpec(HOST, self._steady.port, terms.connections, trickle)
         self._ask()
 
     def round(self) -> Round:
         """One more. Raises LoadFailed, OSError."""
         alone = self._ask()
-        with idlers(self._spec(), self._cores.helpers) as counts:
+        with idlers(self._spec, self._steady.cores.helpers) as counts:
             begun = next(counts)
             beside = self._ask()
-            self.memory = max(self.memory, memory_of([self._server.pid])[0])
+            self.memory = max(self.memory, memory_of([self._steady.server.pid])[0])
             return Round(alone, beside, begun, next(counts))
 
     def _ask(self) -> Half:
-        terms, cores = self._terms, self._cores
-        spec = LoadSpec(
-            workload=self._workload,
-            host=HOST,
-            port=self._port,
-            mode="open",
-            rate=terms.rate,
-            seconds=terms.seconds,
-            outstanding=1,
-            connections=SOCKETS,
-            seed=terms.seed,
-            cpu=cores.generator if cores.apart else None,
-        )
-        before = cpu_of([self._server.pid])
-        load = generate_load(spec, cores.generator)
-        used = per_query(before, cpu_of([self._server.pid]), max(1, load.answered))
-        return Half(load, used.total_us)
-
-    def _spec(self) -> IdleSpec:
-        trickle = frame(self._workload.queries[0].wire)
-        return IdleSpec(HOST, self._port, self._terms.connections, trickle)
+        load, before, after = self._steady.ask()
+        return Half(load, per_query(before, after, max(1, load.answered)).total_us)
 
 
 @contextmanager
 def idlers(spec: IdleSpec, core: int) -> Iterator[Iterator[int]]:
     """Connections held by a process of their own; the counts of those that are open, at first and
     at the end. Raises LoadFailed."""
-    with pinned({core}):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "perf.idlers"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=_ROOT,
-        )
-    assert process.stdin is not None
-    process.stdin.write(msgspec.json.encode(spec) + b"\n")
-    process.stdin.flush()
-    try:
+    with helper("perf.idlers", spec, core) as process:
         yield _counts(process)
-    finally:
-        process.kill()
-        with process:  # closes what is left, and waits for it
-            pass
 
 
 def _counts(process: subprocess.Popen[bytes]) -> Iterator[int]:
@@ -195,5 +148,5 @@ def _counts(process: subprocess.Popen[bytes]) -> Iterator[int]:
             process.stdin.close()
         line = process.stdout.readline()
         if not line:
-            raise LoadFailed(process.stderr.read().decode(errors="replace").strip()[-500:])
+            raise failed(process.stderr.read())
         yield int(line)
