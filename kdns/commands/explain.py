@@ -223,8 +223,13 @@ def _show(console: Console, explanation: Explanation, whole: str) -> None:
     console.print(table)
     answer = explanation.answer
     meant = [one for one in explanation.tried if one.name == whole] or explanation.tried
-    for one in [answer] if answer else meant:
+    # Where a name is alike, that is mostly the one that was meant.
+    for one in [answer] if answer else sorted(meant, key=lambda one: not _suggests(one)):
         _show_one(console, one)
+
+
+def _suggests(tried: Tried) -> bool:
+    return any(then.startswith("did you mean") for then in tried.reasons.next)
 
 
 def _because(why: str) -> str:

@@ -39,6 +39,12 @@ def test_without_from_it_is_asked_as_by_a_pod_of_the_default_namespace(
     assert "as a pod of the namespace default asks" in told
 
 
+def test_the_name_that_is_nearly_right_is_shown_first(capsys: pytest.CaptureFixture[str]) -> None:
+    explain("crt.shop")
+    told = capsys.readouterr().out
+    assert told.index("did you mean cart.shop?") < told.index("'default' has no service")
+
+
 @pytest.mark.parametrize("name", ["cart.shop.svc.cluster.local.", "10.96.0.10"])
 def test_a_name_that_is_whole_is_asked_alone(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert explain(name) == 0
