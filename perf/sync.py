@@ -192,26 +192,21 @@ def render(result: Result) -> str:
         ("with pods", result.pods),
         ("two workers", result.workers),
     ]
+    alone = starts[:2]
     pictures = {
-        f"Memory, {when}": strips(
-            f"Memory, {when}",
-            [
-                Strip(name, colour, [size / _MB])
-                for (name, _), size in zip(starts, sizes, strict=True)
-            ],
-            "MB resident",
-            0,
+        title: strips(title, [Strip(name, colour, [value]) for name, value in rows], unit, digits)
+        for title, colour, rows, unit, digits in (
+            ("Memory, settled", _BLUE, [(n, s.rss / _MB) for n, s in alone], "MB resident", 0),
+            ("Memory, at its peak", _RED, [(n, s.peak / _MB) for n, s in alone], "MB resident", 0),
+            (
+                "Memory, settled, where each has its part of what processes share",
+                _BLUE,
+                [(n, s.pss / _MB) for n, s in starts],
+                "MB of all processes together (PSS)",
+                0,
+            ),
+            ("From start to ready", _BLUE, [(n, s.ready) for n, s in starts], "seconds", 2),
         )
-        for when, colour, sizes in (
-            ("settled", _BLUE, [start.rss for _, start in starts]),
-            ("at its peak", _RED, [start.peak for _, start in starts]),
-        )
-    } | {
-        "From start to ready": strips(
-            "From start to ready",
-            [Strip(name, _BLUE, [start.ready]) for name, start in starts],
-            "seconds",
-        ),
     }
     facts = facts_of(result.made) | {
         "cluster": f"{terms.services:,} services, {terms.endpoints:,} endpoints",
