@@ -5,6 +5,8 @@
     headless-20   A of headless services with 20 endpoints (headless-1000: with 1,000)
     srv, ptr      SRV of named ports; PTR of cluster IPs
     cold          A of names that nobody asked for before, each once
+    forward-none  cluster names, asked as those below are: what they are to be compared with, where
+                  the generator shares its core with the upstream and sleeps between two questions
     forward-hit   a few names outside the cluster, again and again
     forward-miss  names outside the cluster, each once
     forward-slow  the same, of an upstream that takes 50 ms and loses one question in a hundred
@@ -258,6 +260,9 @@ SPECS: Final = {
     "srv": Spec("SRV of named ports", _srv),
     "ptr": Spec("PTR of cluster IPs", _ptr),
     "cold": Spec("A of services, each name once", _cold, shape="100k", once=True),
+    "forward-none": Spec(
+        "A and AAAA of 1,000 services, of who could forward", _services(1_000), forwards=True
+    ),
     "forward-hit": Spec("1,000 names of an upstream, again and again", _forward_hit, forwards=True),
     "forward-miss": Spec(
         "names of an upstream, each once", _forward_miss, once=True, forwards=True
