@@ -55,7 +55,7 @@ e2e: $(VENV)/dev ## put kdns into the cluster that KUBECONFIG names, and out aga
 image-check: $(VENV)/dev ## as root: every line of the Dockerfile in a fresh Debian, and the result asked
 	$(BIN)/python -m tests.image.stand_in --work /var/tmp/kdns-image
 
-perf: $(VENV)/dev ## measure everything beside the peers, in half an hour: perf.json, perf.html
+perf: $(VENV)/dev ## measure everything beside the peers, in forty minutes: perf.json, perf.html
 	$(BIN)/python -m perf $(if $(COREDNS),--coredns $(COREDNS)) --json perf.json --html perf.html
 
 perf-quick: $(VENV)/dev ## the commonest questions over UDP, in less than three minutes

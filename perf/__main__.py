@@ -1,6 +1,6 @@
 """`python -m perf`: what kdns costs, beside its peers.
 
-python -m perf                    everything, in about half an hour
+python -m perf                    everything, in about forty minutes
 python -m perf --quick            the commonest questions, in less than three minutes
 python -m perf compare OLD NEW    two records, by ratios to a peer; status 1 if kdns became worse
 python -m perf workers            whether two workers answer twice what one does

@@ -62,7 +62,7 @@ QUICK = ("cluster", "mixed")
 
 
 def full(subjects: Sequence[str] = SUBJECTS) -> Settings:
-    """Everything, in about half an hour."""
+    """Everything, in about forty minutes."""
     return Settings(
         tuple(SPECS), tuple(subjects), seconds=1.25, sweep=SWEEP, focused=True, second_opinion=True
     )
