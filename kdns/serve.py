@@ -28,6 +28,7 @@ import kdns
 from kdns import memory, workers
 from kdns.admin.http import AdminError
 from kdns.app import App
+from kdns.children import OTHER_VERSION, Birth, Children, Ties, fork, leave_to_the_overseer
 from kdns.cluster.held import Held
 from kdns.cluster.sink import Reader
 from kdns.cluster.state import Cluster
@@ -37,7 +38,6 @@ from kdns.kube.manifests import ManifestError
 from kdns.kube.sources import Sources
 from kdns.net.files import LEAST, raise_limit
 from kdns.net.listen import ListenError
-from kdns.nursery import Nursery, Ties, plant
 from kdns.plan import DEFAULT_COREFILE, Plan, make_plan, read_corefile
 from kdns.reloading import Reloader
 from kdns.roles import NotReadyError
@@ -67,6 +67,8 @@ START_ERRORS = (
     NotReadyError,
 )
 STDIN = "stdin"
+BORN = "--born"
+"""Not for people: what the Birth of a worker stands behind on its command line."""
 _STDOUT, _STDERR = 1, 2
 DEFAULT = "default"
 
@@ -101,6 +103,8 @@ def load_again(options: argparse.Namespace) -> Plan:
 
 def serve(options: argparse.Namespace) -> int:
     """Serve until told to stop; the exit status. Raises START_ERRORS."""
+    if options.born is not None:
+        return _be_born(options.born, options.log_format)
     # A process 1 that handles no TERM never hears of it. There is nothing to finish yet.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     _have_standard_files()
@@ -114,18 +118,31 @@ def serve(options: argparse.Namespace) -> int:
     if processes == 1:
         _warn(plan)
         return _run(_serve(_begin(plan, 1, options), limit))
-    # The nursery comes first: who keeps no socket of ours open cannot keep one open for too long.
-    # It comes before the first line of the log too, which a thread writes.
+    # The workers come first: who keeps no socket of ours open cannot keep one open for too long.
+    # They come before the first line of the log too, which a thread writes.
     _import_late()
+    command = [*_command(), BORN]
     try:
-        nursery = plant(lambda _, ties: _run(_work(ties, limit)))
+        children = fork(
+            processes, lambda ties: _run(_work(ties, limit)), command, os.environ, limit
+        )
     except OSError as error:
         raise StartError(f"no process for workers: {error.strerror}") from error
     _warn(plan)
     try:
-        return _run(_oversee(_begin(plan, processes, options), nursery))
+        return _run(_oversee(_begin(plan, processes, options), children))
     finally:
-        nursery.close()
+        children.close()
+
+
+def _be_born(birth: Birth, log_format: Format) -> int:
+    """Be a worker of whoever has started us; the exit status."""
+    leave_to_the_overseer()
+    if not birth.is_ours:
+        return OTHER_VERSION
+    _have_standard_files()
+    _log_to_stdout(log_format)
+    return _run(_work(birth.ties(), birth.memory or None))
 
 
 @dataclass(slots=True)
@@ -252,9 +269,9 @@ async def _answer(
     await app.answer()
 
 
-async def _oversee(start: _Start, nursery: Nursery) -> int:
+async def _oversee(start: _Start, children: Children) -> int:
     """The process that watches for the workers."""
-    overseer = workers.Overseer(nursery.spawn, nursery.end, start.plan.written, start.sockets)
+    overseer = workers.Overseer(children.spawn, children.end, start.plan.written, start.sockets)
     sources = _sources(start.options, overseer.relay)
     overseer.number_of = sources.number
     app = App(start.plan, sources, SystemRandom(), None)
@@ -381,7 +398,12 @@ def _reloader(app: App, start: _Start) -> Reloader:
 def _upgrade(options: argparse.Namespace, loop: asyncio.AbstractEventLoop) -> Upgrade:
     pid = os.getpid()
     why_not = hindrance(takeover=options.takeover, conf=options.conf, pid=pid)
-    return Upgrade(why_not, [sys.executable, *sys.orig_argv[1:]], os.environ, loop)
+    return Upgrade(why_not, _command(), os.environ, loop)
+
+
+def _command() -> list[str]:
+    """What we were started by."""
+    return [sys.executable, *sys.orig_argv[1:]]
 
 
 class _Signals:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from random import Random
 
 from kdns.app import App
+from kdns.children import Ties
 from kdns.cluster.held import decode
 from kdns.cluster.objects import Resource
 from kdns.cluster.state import Cluster
@@ -40,7 +41,6 @@ from kdns.messages import (
     receive,
     to_worker,
 )
-from kdns.nursery import Ties
 from kdns.plugins.parts import SourceSettings
 from kdns.sockets import Sockets
 from kdns.telemetry import profiler

@@ -11,7 +11,7 @@
 The kernel spreads clients over the workers by their addresses and ports. A worker gets nothing that
 answering does not need, and holds the same state as every other one, for all are told the same.
 
-A worker that dies is replaced, by the nursery, and reads its sockets once it knows all that the
+A worker that dies is replaced, by a new process, and reads its sockets once it knows all that the
 others know: they are open in the overseer as well, so what comes in meanwhile waits. What the dead
 one had counted when somebody last asked stays counted. One that lives but shows no sign of it, for
 it is stopped or hangs, is ended and replaced too.
@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NoReturn, TypeVar
 
+from kdns.children import Ties
 from kdns.cluster import model
 from kdns.cluster.held import Held
 from kdns.cluster.objects import Resource
@@ -59,7 +60,6 @@ from kdns.messages import (
     receive,
     to_overseer,
 )
-from kdns.nursery import Ties
 from kdns.plan import Plan, Written
 from kdns.plugins.multisocket import MultiSocket
 from kdns.roles import FollowError

@@ -196,12 +196,11 @@ class Run:
         """See faults.Stage. Raises UnsettledError."""
         assert self._server is not None, "killed before it was started"
         before = await self.counted(_REQUESTS)
-        (nursery,) = _children(self._server.pid)
-        alive = _children(nursery)
+        alive = _children(self._server.pid)
         os.kill(alive[0], signal.SIGKILL)
         took = await asyncio.to_thread(self._ask_from_everywhere)
         after = await self.counted(_REQUESTS)
-        born = [pid for pid in _children(nursery) if pid not in alive]
+        born = [pid for pid in _children(self._server.pid) if pid not in alive]
         if len(born) != 1 or after < before or took > _REPLACED:
             told = (
                 f"{len(born)} new workers, {took:.1f} s, {before} questions counted, then {after}"

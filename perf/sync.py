@@ -507,8 +507,7 @@ class Serving:
 
     def workers(self) -> list[int]:
         """The processes that answer, of several."""
-        (nursery,) = children(self.server.pid)
-        return children(nursery)
+        return children(self.server.pid)
 
     def ask_all(self, asked: Query) -> None:
         """Ask from many sockets until each has its answer. Raises OSError after two minutes."""

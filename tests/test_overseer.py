@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 
 from kdns import workers
+from kdns.children import Ties
 from kdns.cluster import model
 from kdns.cluster.held import Held, Item, decode, encode
 from kdns.cluster.objects import Resource
@@ -38,7 +39,6 @@ from kdns.messages import (
     to_overseer,
     to_worker,
 )
-from kdns.nursery import Ties
 from kdns.plan import make_plan
 from kdns.plugins.block import Counters
 from kdns.sockets import Sockets, open_sockets

@@ -11,10 +11,10 @@ from typing import cast
 import pytest
 
 from kdns import workers
+from kdns.children import Ties
 from kdns.generation import Generation
 from kdns.handing import pair
 from kdns.messages import Look, frame
-from kdns.nursery import Ties
 from kdns.plan import Written
 from kdns.roles import FollowError
 from kdns.sockets import Sockets

@@ -157,8 +157,7 @@ async def test_a_worker_that_is_replaced_after_a_reload_serves_the_new_corefile(
             await asyncio.to_thread(until, server.port, "cart.shop", ["10.96.0.20"])
             written.write(zone="other.local")
             await asyncio.to_thread(reload, server)
-            (nursery,) = children(server.process.pid)
-            for worker in children(nursery):
+            for worker in children(server.process.pid):
                 os.kill(worker, signal.SIGKILL)
             asked = [
                 await asyncio.to_thread(rcode, server.port, "cart.shop.svc.other.local")

@@ -1,0 +1,145 @@
+"""Workers come to life and are ended when the overseer wants them no more, whatever they do."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+import kdns
+from kdns.children import OTHER_VERSION, Birth
+
+# In a process of its own, which has no threads and nothing that two must not have. What it starts
+# anew is the same as what it forks: one that says how it was born, and stops.
+SCRIPT = """
+import os, signal, sys
+from kdns.children import Birth, fork
+
+def bear(ties, how=b"forked"):
+    ties.link.send(how)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return 0
+
+ANEW = '''
+import os, signal, sys
+from kdns.children import Birth
+birth = Birth.read(sys.argv[1])
+assert birth.is_ours and birth.memory == 1234, birth
+birth.ties().link.send(b"anew")
+os.kill(os.getpid(), signal.SIGSTOP)
+'''
+
+def children(count=2, command=(sys.executable, "-c", ANEW)):
+    return fork(count, bear, command, os.environ, 1234)
+
+def left():
+    return open(f"/proc/self/task/{os.getpid()}/children").read().split()
+"""
+
+
+def said(script: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT + script], capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode().splitlines()
+
+
+def test_the_first_are_forked_and_those_in_their_place_started_anew() -> None:
+    told = said("""
+family = children()
+ties = [family.spawn(number) for number in (0, 1)]
+print(*[each.link.recv(9) for each in ties])
+another = family.spawn(1)
+print(another.link.recv(9), ties[1].link.recv(9))
+print(family.spawn(1).link.recv(9), another.link.recv(9))
+family.end(0), family.end(1)
+""")
+    assert told == ["b'forked' b'forked'", "b'anew' b''", "b'anew' b''"]
+
+
+def test_one_that_is_stopped_can_be_ended() -> None:
+    told = said("""
+family = children()
+ties = family.spawn(1)
+ties.link.recv(9)
+print(family.end(1), ties.link.recv(9), family.end(1))
+family.end(0)
+""")
+    assert told == ["None b'' None"]
+
+
+def test_those_that_nobody_asked_for_end_with_the_overseer_and_when_it_wants_no_more() -> None:
+    waits = "family = fork(2, lambda ties: print(ties.link.recv(9)) or 0, (), os.environ)\n"
+    gone = "[os.waitpid(-1, 0) for _ in range(2)]\n"
+    assert said(waits) == ["b''", "b''"]
+    assert said(waits + "family.close()\n" + gone) == ["b''", "b''"]
+    # No worker keeps the overseer's end of another one.
+    assert (
+        said(waits + "ties = family.spawn(0)\nfamily.close()\nos.waitpid(-1, 0)\n") == ["b''"] * 2
+    )
+
+
+def test_who_has_ended_is_waited_for() -> None:
+    told = said("""
+family = children()
+for _ in range(3):
+    family.spawn(0).link.recv(9)
+os.waitid(os.P_PID, int(left()[-1]), os.WSTOPPED)
+family.end(0)
+family.end(1)
+while left():
+    family.end(0)
+print("none")
+""")
+    assert told == ["none"]
+
+
+def test_nobody_is_started_in_the_place_of_one_who_found_another_version() -> None:
+    told = said(f"""
+family = children(1, (sys.executable, "-c", "raise SystemExit({OTHER_VERSION})"))
+family.spawn(0).link.recv(9)
+assert family.spawn(0).link.recv(9) == b""
+os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+try:
+    while True:
+        family.spawn(0).link.recv(9)
+except OSError as error:
+    print(error.errno, error.strerror)
+""")
+    assert told == [
+        f"{errno.ENOEXEC} kdns {kdns.__version__} runs, and another version is installed by now"
+    ]
+
+
+def test_where_nothing_can_be_started_it_is_told_and_nothing_stays_open() -> None:
+    told = said("""
+family = children(1, ("/nonexistent/python",))
+family.spawn(0).link.recv(9)
+before = os.listdir("/proc/self/fd")
+for _ in range(3):
+    try:
+        family.spawn(0)
+    except FileNotFoundError as error:
+        print(error.strerror)
+print(os.listdir("/proc/self/fd") == before)
+""")
+    assert told == ["No such file or directory"] * 3 + ["True"]
+
+
+def test_a_birth_is_read_as_it_was_written() -> None:
+    birth = Birth(5, 6, 1 << 30, "1.0,rc1")
+    assert Birth.read(str(birth)) == birth
+    assert not birth.is_ours
+    assert birth._replace(version=kdns.__version__).is_ours
+    for text in ("", "5,6,7", "5,six,7,1.0"):
+        with pytest.raises(ValueError, match=r"unpack|int"):
+            Birth.read(text)
+
+
+def test_one_of_another_version_ends_at_once_and_says_so_by_its_status() -> None:
+    birth = Birth(5, 6, 0, f"{kdns.__version__}.before")
+    command = [sys.executable, "-m", "kdns", "serve", "--born", str(birth)]
+    done = subprocess.run(command, capture_output=True, timeout=60, env=os.environ, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (OTHER_VERSION, b"", b"")
