@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
                 return scale.main(args, Path(folder), console)
         if args.command == "faults":
             with tempfile.TemporaryDirectory(prefix="kdns-faults-") as folder:
-                return fault_run.main(args.names, args.faults_json, Path(folder), console)
+                return fault_run.main(args.names, args.json, args.html, Path(folder), console)
         if args.command in changes.KINDS:
             return changes.main(args.command, _given(changes.Terms(), args), console)
         if args.command == "idle-tcp":

@@ -12,25 +12,28 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from kdns.testing.apiserver import ApiServer
 from perf.answers import matches
 from perf.cluster import ABROAD, HOME, REVERSE_4, REVERSE_6, Cluster, Shape, generate
+from perf.fault_report import Outcome, Result, View, save
 from perf.faults import FAULTS, Fault, Json
+from perf.measure import machine
 from perf.model import LoadResult, LoadSpec, Query
-from perf.run import generate_load
-from perf.server import Server, free_port
+from perf.run import LoadFailed
+from perf.server import NotServing, Server, free_port, pinned
 from perf.subjects import HOST
 from perf.workloads import Question, build, query, questions
 
@@ -41,6 +44,11 @@ BOOKMARKS = 10.0
 """Seconds between bookmarks; a real API server sends one a minute."""
 SETTLE = 400.0
 """Seconds after which answers that are still not right never will be."""
+INTERRUPTED = 130
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ROOT = Path(__file__).resolve().parent.parent
+_SLACK = 120.0
+"""Seconds that a load may take beyond those for which it asks."""
 _PAUSE = 0.02
 _PROBES = "probes"
 _PORTS = 40
@@ -51,33 +59,6 @@ _REQUESTS = "coredns_dns_requests_total"
 
 class UnsettledError(Exception):
     """A run that did not end in the right state."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one run.
-
-    sent, lost, wrong: questions about what did not change. p99: µs, of the worst load of the run.
-    settled: seconds from the end of the fault until all answers were right; None for never.
-    lists: how often everything was listed. healed: objects that audits found wrong. ready: seconds
-    from the start of kdns to its first right answer, of the last start.
-    """
-
-    name: str
-    about: str
-    sent: int
-    lost: int
-    wrong: int
-    p99: float
-    settled: float | None
-    lists: int
-    healed: int
-    ready: float
-
-    @property
-    def is_good(self) -> bool:
-        """Whether nothing was wrong or lost, and the end was the right one."""
-        return not self.lost and not self.wrong and self.settled is not None and self.sent > 0
 
 
 class Probes:
@@ -132,7 +113,7 @@ class Run:
         self.fault = fault
         self.probes = Probes(api)
         self.results: list[LoadResult] = []
-        self.ready = 0.0
+        self.ready: float | None = None
         self.scale = 1.0
         self.rate = RATE
         self._folder = folder
@@ -140,6 +121,7 @@ class Run:
         self._server: Server | None = None
         self._starts = 0
         self._loads: list[asyncio.Task[LoadResult]] = []
+        self._over = threading.Event()
         self._asked = build("mixed", questions("mixed", cluster, 1, 0), "udp")
         last = cluster.services[-1].host()
         self._first = query(Question(last, "A", *cluster.look(last, "A")), "udp")
@@ -178,8 +160,7 @@ class Run:
             seed=1,
             cpu=None,
         )
-        core = max(os.sched_getaffinity(0))
-        self._loads.append(asyncio.create_task(asyncio.to_thread(generate_load, spec, core)))
+        self._loads.append(asyncio.create_task(_load(spec)))
 
     async def asked(self) -> None:
         """See faults.Stage."""
@@ -220,6 +201,14 @@ class Run:
         """Stop kdns; twice is harmless."""
         if self._server is not None:
             self._server.stop()
+
+    async def end(self) -> None:
+        """Stop everything, whatever is on its way; no thread waits for answers after this."""
+        self._over.set()
+        self.stop()
+        for load in self._loads:
+            load.cancel()
+        await asyncio.gather(*self._loads, return_exceptions=True)
 
     async def settle(self, seconds: float = SETTLE) -> float:
         """Seconds until everything that changed is answered right. Raises UnsettledError."""
@@ -274,6 +263,8 @@ class Run:
             sock.connect((HOST, self._port))
             while waiting:
                 waiting = [each for each in waiting if not _is_right(sock, each)]
+                if self._over.is_set():
+                    raise UnsettledError("the run is over")
                 if waiting and time.monotonic() - began > seconds:
                     raise UnsettledError(f"{len(waiting)} answers are wrong after {seconds:.0f} s")
                 time.sleep(_PAUSE if waiting else 0.0)
@@ -314,10 +305,38 @@ async def _bookmarks(api: ApiServer) -> AsyncIterator[None]:
         task.cancel()
 
 
+def _generator() -> subprocess.Popen[bytes]:
+    """What loads a server, on the last core."""
+    with pinned({max(os.sched_getaffinity(0))}):
+        return subprocess.Popen(
+            [sys.executable, "-m", "perf.load"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=_ROOT,
+        )
+
+
+async def _load(spec: LoadSpec) -> LoadResult:
+    """As run.generate_load, but cancelled, it leaves no process. Raises LoadFailed."""
+    process = _generator()
+    wanted, most = msgspec.json.encode(spec), spec.seconds + _SLACK
+    try:
+        said, errors = await asyncio.to_thread(process.communicate, wanted, most)
+    except subprocess.TimeoutExpired:
+        raise LoadFailed("the load does not end") from None
+    finally:
+        # Where it has not ended yet: the thread sees it end.
+        process.kill()
+    if process.returncode:
+        raise LoadFailed(errors.decode(errors="replace").strip()[-500:])
+    return msgspec.json.decode(said, type=LoadResult)
+
+
 async def run_fault(
     fault: Fault, cluster: Cluster, folder: Path, *, scale: float = 1.0, rate: float = RATE
 ) -> Outcome:
-    """Do one run in a folder that is there. Raises NotServing and LoadFailed."""
+    """Do one run in a folder that is there; what fails is told in what became of it."""
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(ApiServer(tokens=["first"]))
         await stack.enter_async_context(_bookmarks(api))
@@ -326,81 +345,95 @@ async def run_fault(
         run = Run(fault, cluster, api, folder)
         run.scale, run.rate = scale, rate
         run.write_files()
-        stack.callback(run.stop)
-        await run.start()
-        for _ in range(3):
-            run.change()
-        await run.settle()
-        await run.ask_on(fault.seconds)
-        await run.sleep(1)
-        settled = None
-        with suppress(UnsettledError):
-            await fault.act(run)
-            settled = await run.settle()
-        await run.asked()
+        stack.push_async_callback(run.end)
+        outcome = Outcome(fault.name, fault.about)
+        try:
+            try:
+                outcome = replace(outcome, settled=await _act(run))
+            except UnsettledError as error:
+                outcome = replace(outcome, why=str(error))
+            await run.asked()
+            lists = await run.counted("kdns_watch_lists_total")
+            healed = await run.counted("kdns_audit_faults_total")
+            outcome = replace(outcome, lists=lists, healed=healed)
+        except Exception as error:  # noqa: BLE001 (the other runs go on, and this one says why)
+            outcome = replace(outcome, why=_reason(error))
         results = run.results
-        return Outcome(
-            fault.name,
-            fault.about,
+        return replace(
+            outcome,
             sent=sum(result.sent for result in results),
             lost=sum(result.lost for result in results),
             wrong=sum(result.wrong for result in results),
-            p99=max(result.p99 for result in results),
-            settled=settled,
-            lists=await run.counted("kdns_watch_lists_total"),
-            healed=await run.counted("kdns_audit_faults_total"),
+            p99=max((result.p99 for result in results), default=None),
             ready=run.ready,
         )
 
 
-def table(outcomes: Sequence[Outcome]) -> Table:
-    """What became of the runs, for people."""
-    made = Table(title="Faults of the API server", title_justify="left")
-    made.add_column("fault", style="cyan", no_wrap=True)
-    headings = ("asked", "lost", "wrong", "p99 ms", "right after s", "lists", "healed", "start s")
-    for heading in headings:
-        made.add_column(heading, justify="right")
-    for each in outcomes:
-        made.add_row(
-            each.name,
-            f"{each.sent:,}",
-            _count(each.lost),
-            _count(each.wrong),
-            f"{each.p99 / 1000:.1f}",
-            "[red]never" if each.settled is None else f"{each.settled:.1f}",
-            str(each.lists),
-            str(each.healed),
-            f"{each.ready:.2f}",
-        )
-    return made
+async def _act(run: Run) -> float:
+    """The run itself. Raises UnsettledError, and whatever else may fail."""
+    await run.start()
+    for _ in range(3):
+        run.change()
+    await run.settle()
+    await run.ask_on(run.fault.seconds)
+    await run.sleep(1)
+    await run.fault.act(run)
+    return await run.settle()
 
 
-def _count(number: int) -> str:
-    return f"[red]{number:,}" if number else "0"
+def _reason(error: Exception) -> str:
+    """In words. Errors that we have no words for are told with their kind."""
+    expected = isinstance(error, NotServing | LoadFailed)
+    return str(error) if expected else f"{type(error).__name__}: {error}"
+
+
+async def _play(faults: Sequence[Fault], folder: Path, view: View) -> None:
+    """One after the other. Raises CancelledError when told to end, with nothing left running."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None, "run by a loop"
+
+    def interrupt() -> None:
+        # A second one would come while processes are being stopped, and leave some.
+        for each in _SIGNALS:
+            loop.add_signal_handler(each, lambda: None)
+        task.cancel()
+
+    for each in _SIGNALS:
+        loop.add_signal_handler(each, interrupt)
+    cluster = generate(SHAPE, 1)
+    for number, fault in enumerate(faults):
+        view.begin(fault.name, fault.about)
+        place = folder / f"{number}-{fault.name}"
+        place.mkdir()
+        view.end(await run_fault(fault, cluster, place))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `python -m perf faults`."""
     names = [fault.name for fault in FAULTS]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these: {', '.join(names)}")
-    parser.add_argument("--faults-json", type=Path, metavar="FILE", help="write the outcomes there")
+    for kind in ("--json", "--html"):
+        parser.add_argument(kind, type=Path, metavar="FILE", default=argparse.SUPPRESS)
 
 
-def main(names: Sequence[str], json: Path | None, folder: Path, console: Console) -> int:
-    """Run the faults of these names, or all; 1 when one did not end well, 2 for a bad name."""
+def main(
+    names: Sequence[str], json: Path | None, html: Path | None, folder: Path, console: Console
+) -> int:
+    """Run the faults of these names, or all, and show, and write what is known, as a record and as
+    a page: 1 when one did not end well, 2 for a bad name, INTERRUPTED when it was ended before.
+    """
     known = {fault.name: fault for fault in FAULTS}
     unknown = [name for name in names if name not in known]
     if unknown:
         console.print(f"no fault {unknown[0]!r}; expected one of {', '.join(known)}", style="red")
         return 2
-    cluster = generate(SHAPE, 1)
-    outcomes: list[Outcome] = []
-    for name in names or known:
-        console.print(f"{name}: {known[name].about}", style="dim")
-        place = folder / name
-        place.mkdir()
-        outcomes.append(asyncio.run(run_fault(known[name], cluster, place)))
-    console.print(table(outcomes))
-    if json is not None:
-        json.write_bytes(msgspec.json.format(msgspec.json.encode(outcomes)) + b"\n")
-    return 0 if all(outcome.is_good for outcome in outcomes) else 1
+    faults = [known[name] for name in names or known]
+    with View(console) as view:
+        try:
+            asyncio.run(_play(faults, folder, view))
+        except asyncio.CancelledError:
+            console.print("interrupted: what is known is kept", style="dim")
+            return INTERRUPTED
+        finally:
+            save(Result(machine(), RATE, len(faults), view.outcomes), json, html)
+    return 0 if all(outcome.is_good for outcome in view.outcomes) else 1
