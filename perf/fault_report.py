@@ -18,9 +18,6 @@ from rich.text import Text
 from perf.measure import Machine
 from perf.page import facts_of, page
 
-_WIDTH = 24
-"""Columns of a reason in a table, at least: below that it is a letter a line."""
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -69,23 +66,23 @@ _HEADINGS = ("asked", "lost", "wrong", "p99 ms", "right after s", "lists", "heal
 
 def table(outcomes: Sequence[Outcome]) -> Table:
     """What became of the runs, for people: red is what did not go well, and why."""
-    told = any(each.why for each in outcomes)
     made = Table(title="Faults of the API server", title_justify="left")
     made.add_column("fault", no_wrap=True)
     for heading in _HEADINGS:
         made.add_column(heading, justify="right")
-    if told:
-        made.add_column("why", min_width=_WIDTH, overflow="fold")
     for each in outcomes:
-        # What a server said last may look like markup.
-        why = (Text(each.why),) if told else ()
-        made.add_row(each.name, *figures(each), *why, style=None if each.is_good else "red")
+        made.add_row(each.name, *figures(each), style=None if each.is_good else "red")
+    # Below, for a terminal of 80 columns has no room for a column of sentences; and as text, for
+    # what a server said last may look like markup.
+    reasons = [f"{each.name} failed: {each.why}" for each in outcomes if each.why]
+    made.caption = Text("\n".join(reasons), style="red") if reasons else None
+    made.caption_justify = "left"
     return made
 
 
 def figures(outcome: Outcome) -> tuple[str, ...]:
     """What was counted, as `_HEADINGS` name it; empty where it is not known."""
-    never = "never" if outcome.ready is not None else ""
+    never = "" if outcome.why else "never"
     counts = [f"{count:,}" for count in (outcome.sent, outcome.lost, outcome.wrong)]
     return (
         *(("", "", "") if outcome.p99 is None else counts),
@@ -101,7 +98,9 @@ def line(outcome: Outcome) -> str:
     """The same in a line, for who reads a file or a pipe."""
     named = zip(_HEADINGS, figures(outcome), strict=True)
     shown = ", ".join(f"{heading} {figure}" for heading, figure in named if figure)
-    return f"{outcome.name}: {shown}{f'; failed: {outcome.why}' if outcome.why else ''}"
+    if not outcome.why:
+        return f"{outcome.name}: {shown}"
+    return f"{outcome.name} failed: {outcome.why}{f' ({shown})' if shown else ''}"
 
 
 def troubles(result: Result) -> Iterator[str]:

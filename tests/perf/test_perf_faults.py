@@ -64,13 +64,16 @@ def test_a_table_has_a_row_for_each_run() -> None:
 
 def test_a_run_that_failed_is_a_red_row_that_says_why() -> None:
     failed = Outcome("killed", "it is killed", why="ended before it answered: [Errno 98] in use")
-    console = Console(width=160, file=StringIO(), force_terminal=True, color_system="standard")
+    console = Console(width=80, file=StringIO(), force_terminal=True, color_system="standard")
     with console.capture() as captured:
         console.print(table([GOOD, failed]))
-    (red,) = (row for row in captured.get().splitlines() if "killed" in row)
-    assert "\x1b[31m" in red
-    assert "ended before it answered: [Errno 98] in use" in red
-    assert line(failed) == "killed: ; failed: ended before it answered: [Errno 98] in use"
+    row, reason = (line for line in captured.get().splitlines() if "killed" in line)
+    assert "\x1b[31m" in row
+    assert "\x1b[31m" in reason
+    assert "killed failed: ended before it answered: [Errno 98] in use" in reason
+    assert (
+        line(failed) == "killed: right after s failed: ended before it answered: [Errno 98] in use"
+    )
 
 
 def test_a_name_that_is_no_fault_is_said_with_those_that_are(tmp_path: Path) -> None:
@@ -211,7 +214,7 @@ def test_one_that_fails_ends_none_of_the_others(
     assert status == 1
     assert [each.name for each in record.outcomes] == [fault.name for fault in FAULTS]
     assert [each.why for each in record.outcomes if each.why] == ["it ended"]
-    assert "cut: ; failed: it ended" in shown
+    assert "cut failed: it ended" in shown
     assert '<tr class="bad"><td>cut</td>' in page
 
 
