@@ -71,9 +71,7 @@ def test_a_run_that_failed_is_a_red_row_that_says_why() -> None:
     assert "\x1b[31m" in row
     assert "\x1b[31m" in reason
     assert "killed failed: ended before it answered: [Errno 98] in use" in reason
-    assert (
-        line(failed) == "killed: right after s failed: ended before it answered: [Errno 98] in use"
-    )
+    assert line(failed) == "killed failed: ended before it answered: [Errno 98] in use"
 
 
 def test_a_name_that_is_no_fault_is_said_with_those_that_are(tmp_path: Path) -> None:
