@@ -2,6 +2,11 @@
 
 import sys
 
-from kdns.cli import main
+from kdns import missing
+
+try:
+    from kdns.cli import main
+except ModuleNotFoundError as error:
+    sys.exit(missing.words("kdns", error))
 
 sys.exit(main())

@@ -26,18 +26,23 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar, cast, get_args
 
-from rich.console import Console
+from kdns import missing
 
-from perf import changes, churn, compare, dead, fault_run, idle_tcp, overload, scale, sync
-from perf.model import Transport
-from perf.plan import SUBJECTS, Settings, full, quick
-from perf.record import RecordError, save
-from perf.report import render
-from perf.run import Session
-from perf.server import NotServing
-from perf.subjects import all_subjects
-from perf.view import View
-from perf.workloads import SPECS
+try:
+    from rich.console import Console
+
+    from perf import changes, churn, compare, dead, fault_run, idle_tcp, overload, scale, sync
+    from perf.model import Transport
+    from perf.plan import SUBJECTS, Settings, full, quick
+    from perf.record import RecordError, save
+    from perf.report import render
+    from perf.run import Session
+    from perf.server import NotServing
+    from perf.subjects import all_subjects
+    from perf.view import View
+    from perf.workloads import SPECS
+except ModuleNotFoundError as error:
+    sys.exit(missing.words("perf", error))
 
 _INTERRUPTED = 130
 T = TypeVar("T", overload.Terms, idle_tcp.Terms, dead.Terms, sync.Terms, churn.Terms, changes.Terms)
