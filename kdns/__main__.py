@@ -2,11 +2,6 @@
 
 import sys
 
-from kdns import missing
-
-try:
-    from kdns.cli import main
-except ModuleNotFoundError as error:
-    sys.exit(missing.words("kdns", error))
+from kdns.entry import main
 
 sys.exit(main())

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 
-from kdns.admin.http import AdminServer
 from kdns.admin.metrics import metrics_page
 from kdns.admin.probe import says_ok
 from kdns.admin.top import top_page
@@ -32,7 +31,7 @@ from kdns.plan import Plan
 from kdns.plugins.block import Block, Counters
 from kdns.plugins.parts import HttpReply, HttpRequest, SourceSettings
 from kdns.plugins.pending import Pending
-from kdns.roles import ClusterSources, Followers, NotReadyError, Others
+from kdns.roles import Admin, ClusterSources, Followers, NotReadyError, Others
 from kdns.sockets import Place, Sockets
 from kdns.telemetry import lines, profiler
 from kdns.telemetry.meters import Labels, Meters, Sample, merge
@@ -72,12 +71,18 @@ class _Change:
 class App:
     """One process of a server. Make it in a running loop.
 
-    sockets: what it answers on; None for a process that only oversees others. `serves_admin` may be
-    put off; `refresh` gives what others have counted, and is awaited before metrics are read.
+    sockets: what it answers on; None for a process that only oversees others. admin: None for one
+    that others oversee. `refresh` gives what others have counted, and is awaited before metrics are
+    read.
     """
 
     def __init__(
-        self, plan: Plan, sources: ClusterSources, rng: Random, sockets: Sockets | None
+        self,
+        plan: Plan,
+        sources: ClusterSources,
+        rng: Random,
+        sockets: Sockets | None,
+        admin: Admin | None,
     ) -> None:
         self._plan = plan
         self.sockets = sockets
@@ -85,8 +90,7 @@ class App:
         self.rng = rng
         self.loop = asyncio.get_running_loop()
         self.hostname = socket.gethostname()
-        self.admin = AdminServer()
-        self.serves_admin = True
+        self.admin = admin
         self.ports: dict[Place, int] = {}
         """The ports that others answer on, where the plan leaves them open."""
         self.refresh: Callable[[], Awaitable[Totals]] | None = None
@@ -178,7 +182,7 @@ class App:
 
     def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:
         """See Parts.fetch."""
-        if not self.serves_admin:
+        if self.admin is None:
             return None
         pending: Pending[bool] = Pending()
         port = self.admin.ports.get(address, 0)
@@ -210,7 +214,7 @@ class App:
         self._watch()
         try:
             generation = self.stage(self._plan, self.sockets)
-            if self.serves_admin:
+            if self.admin is not None:
                 for address in generation.routes:
                     if held := self.offered(address):
                         self.admin.hold(address, held)
@@ -226,7 +230,7 @@ class App:
 
     async def answer(self) -> None:
         """Answer what has come in, and what comes."""
-        if self.serves_admin:
+        if self.admin is not None:
             await self.admin.renew(self.running.routes, self.running.secured)
         await self._begin()
         self.settle()
@@ -246,7 +250,7 @@ class App:
                 if self.followers is not None:
                     await self.followers.stage(generation, opened)
                 await self.sources.start()
-                if self.serves_admin:
+                if self.admin is not None:
                     await self.admin.open(generation.routes)
                 await self._until_ready(generation, self.running.unready)
             except BaseException:
@@ -292,7 +296,7 @@ class App:
         before = self.running
         gone = self._take_over()
         self._retired.append(before)
-        if self.serves_admin:
+        if self.admin is not None:
             await self.admin.renew(self.running.routes, self.running.secured)
         await self._begin()
         if not set(self.running.clusters) <= set(before.clusters):
@@ -309,7 +313,7 @@ class App:
             for place, endpoint in staged.fresh.items():
                 await self._close_endpoint(place, endpoint)
             await staged.generation.end()
-        if self.serves_admin:
+        if self.admin is not None:
             await self.admin.renew(self.running.routes, self.running.secured)
         await self.sources.keep(self.running.clusters)
 
@@ -420,7 +424,8 @@ class App:
             await generation.end()
         await self.upstreams.close()
         await self.sources.close()
-        await self.admin.close()
+        if self.admin is not None:
+            await self.admin.close()
 
     async def _close_endpoint(self, place: Place, endpoint: Endpoint) -> None:
         dropped = endpoint.kernel_drops()
@@ -470,7 +475,7 @@ class App:
             (),
             lambda: [((), lines.dropped())],
         )
-        watch_process(self.meters, whole=self.serves_admin)
+        watch_process(self.meters, whole=self.admin is not None)
         self._watch_connections()
         if self.sockets is not None:
             self._counts.watch(self.meters)

@@ -23,7 +23,10 @@ from typing import Final, NamedTuple
 
 import kdns
 from kdns.handing import pair
+from kdns.telemetry.lines import Format
 
+BORN: Final = "--born"
+"""Not for people: what the Birth of a worker stands behind on its command line."""
 OTHER_VERSION: Final = 78
 """The status of who is to be a worker of another version's overseer (EX_CONFIG of sysexits.h)."""
 
@@ -48,12 +51,14 @@ class Ties(NamedTuple):
 class Birth(NamedTuple):
     """What a worker that is started anew is told on its command line.
 
-    link, hand: descriptors. memory: octets that it may have; 0 for any number. version: of kdns.
+    link, hand: descriptors. memory: octets that it may have; 0 for any number. log: the format of
+    its log. version: of kdns.
     """
 
     link: int
     hand: int
     memory: int
+    log: Format
     version: str
 
     def __str__(self) -> str:
@@ -62,8 +67,8 @@ class Birth(NamedTuple):
     @classmethod
     def read(cls, text: str) -> "Birth":
         """From what `str` made of one. Raises ValueError."""
-        link, hand, memory, version = text.split(",", 3)
-        return cls(int(link), int(hand), int(memory), version)
+        link, hand, memory, form, version = text.split(",", 4)
+        return cls(int(link), int(hand), int(memory), "json" if form == "json" else "text", version)
 
     @property
     def is_ours(self) -> bool:
@@ -82,22 +87,14 @@ Bear = Callable[[Ties], int]
 class Children:
     """The overseer's side, as `fork` makes it.
 
-    born: those that were forked, by number, and our end of the ties to each. command: what starts
-    another one, all but its Birth. memory: of that.
+    born: those that were forked, by number, and our end of the ties to each. again: how another
+    one is started.
     """
 
-    def __init__(
-        self,
-        born: Mapping[int, tuple[int, Ties]],
-        command: Sequence[str],
-        environ: Mapping[str, str],
-        memory: int | None,
-    ) -> None:
+    def __init__(self, born: Mapping[int, tuple[int, Ties]], again: "Again") -> None:
         self._living = {number: pid for number, (pid, _) in born.items()}
         self._waiting = {number: ties for number, (_, ties) in born.items()}
-        self._command = command
-        self._environ = environ
-        self._memory = memory or 0
+        self._again = again
         self._ended: set[int] = set()
 
     def spawn(self, number: int) -> Ties:
@@ -143,24 +140,31 @@ class Children:
         self._waiting.clear()
 
     def _start(self, theirs: Ties) -> int:
+        command, environ, memory, form = self._again
         link, hand = theirs.link.fileno(), theirs.hand.fileno()
-        birth = Birth(link, hand, self._memory, kdns.__version__)
         for descriptor in (link, hand):
             os.set_inheritable(descriptor, True)
-        command = [*self._command, str(birth)]
-        return os.posix_spawn(command[0], command, self._environ)
+        birth = Birth(link, hand, memory or 0, form, kdns.__version__)
+        return os.posix_spawn(command[0], [*command, BORN, str(birth)], environ)
 
 
-def fork(
-    count: int,
-    bear: Bear,
-    command: Sequence[str],
-    environ: Mapping[str, str],
-    memory: int | None = None,
-) -> Children:
+class Again(NamedTuple):
+    """How a worker is started anew.
+
+    command: what we were started by. memory: octets that it may have; None for any number. log: the
+    format of its log.
+    """
+
+    command: Sequence[str]
+    environ: Mapping[str, str]
+    memory: int | None = None
+    log: Format = "text"
+
+
+def fork(count: int, bear: Bear, again: Again) -> Children:
     """Fork so many workers, which wait to be told. In them this never returns. Raises OSError.
 
-    command, environ, memory: see Children.
+    again: how those are started that take the place of one of them.
     """
     # Who has started us may have had no use for how children end; we wait for each.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -184,7 +188,7 @@ def fork(
         for _, ties in born.values():
             ties.close()
         raise
-    return Children(born, command, environ, memory)
+    return Children(born, again)
 
 
 def leave_to_the_overseer() -> None:

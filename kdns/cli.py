@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 
 import kdns
 from kdns.admin.topview import TopError
-from kdns.children import Birth
 from kdns.commands import check, compare, explain, top
 from kdns.commands.asking import AskingError
 from kdns.commands.clusters import DEFAULT_CIDRS
@@ -25,7 +24,7 @@ from kdns.kube.reading import ReadingError
 from kdns.kube.watches import AUDIT_EVERY
 from kdns.plugins.multisocket import MAX_WORKERS
 from kdns.plugins.table import plugins
-from kdns.serve import BORN, START_ERRORS, serve
+from kdns.serve import START_ERRORS, serve
 
 COMMAND_ERRORS = (AskingError, ExplainError, ReadingError, TopError)
 INTERRUPTED = 130
@@ -161,7 +160,6 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument(
         "-version", dest="of_coredns_version", action="store_true", help=argparse.SUPPRESS
     )
-    server.add_argument(BORN, type=Birth.read, help=argparse.SUPPRESS)
     for command in (check, compare, explain, top):
         command.add(commands)
     return parser

@@ -20,7 +20,6 @@ from pathlib import Path
 from random import Random
 from typing import Protocol
 
-from kdns.admin.http import Routes
 from kdns.admin.webconfig import Secured, read_web_config
 from kdns.cluster.state import Cluster, Listener, OnChanged
 from kdns.endpoint import Endpoint, label_of
@@ -38,6 +37,7 @@ from kdns.plugins.parts import (
     HttpRequest,
     Page,
     Route,
+    Routes,
     Scarce,
     SourceSettings,
     Timer,

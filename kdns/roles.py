@@ -1,11 +1,13 @@
 """What an App needs of others, as Protocols, and what may come of asking them to change."""
 
-from collections.abc import Iterable, Sequence
+import socket
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from kdns.admin.webconfig import Secured
 from kdns.cluster.state import Cluster
 from kdns.generation import Generation
-from kdns.plugins.parts import SourceSettings
+from kdns.plugins.parts import Routes, SourceSettings
 from kdns.sockets import Sockets
 from kdns.telemetry.meters import Meters
 from kdns.telemetry.profiler import Profile
@@ -35,6 +37,30 @@ class ClusterSources(Protocol):
 
     def ages(self) -> Iterable[tuple[str, float]]:
         """By resource: seconds since it was last known that we are told of it; inf for never."""
+
+
+class Admin(Protocol):
+    """The sockets of HTTP, and what is said there; admin.http.AdminServer."""
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The port of each address."""
+
+    @property
+    def sockets(self) -> dict[str, list[socket.socket]]:
+        """What each address listens on."""
+
+    def hold(self, address: str, sockets: list[socket.socket]) -> None:
+        """Listen on these, which are open already, when that address is opened."""
+
+    async def open(self, routes: Routes) -> None:
+        """Open the sockets of addresses that have none. Raises OSError."""
+
+    async def renew(self, routes: Routes, secured: Mapping[str, Secured]) -> None:
+        """Serve these routes, and no others."""
+
+    async def close(self) -> None:
+        """Close the sockets. Twice is harmless."""
 
 
 class Followers(Protocol):

@@ -12,7 +12,6 @@ HUP          nothing
 
 import argparse
 import asyncio
-import importlib
 import logging
 import os
 import platform
@@ -20,15 +19,15 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import SystemRandom
 
 import kdns
 from kdns import memory, workers
-from kdns.admin.http import AdminError
+from kdns.admin.http import AdminError, AdminServer
 from kdns.app import App
-from kdns.children import OTHER_VERSION, Birth, Children, Ties, fork, leave_to_the_overseer
+from kdns.children import Again, Children, fork
 from kdns.cluster.held import Held
 from kdns.cluster.sink import Reader
 from kdns.cluster.state import Cluster
@@ -39,15 +38,15 @@ from kdns.kube.sources import Sources
 from kdns.net.files import LEAST, raise_limit
 from kdns.net.listen import ListenError
 from kdns.plan import DEFAULT_COREFILE, Plan, make_plan, read_corefile
+from kdns.process import have_standard_files, import_late, log_to_stdout, run
 from kdns.reloading import Reloader
 from kdns.roles import NotReadyError
 from kdns.sockets import Sockets, open_sockets
 from kdns.systemd import Given, Manager, fits, given_sockets, sort_out
 from kdns.takeover import Giver, Taken, TakeoverError, spread, take
 from kdns.telemetry import lines
-from kdns.telemetry.lines import Format, LineHandler
 from kdns.upgrade import Upgrade, hindrance
-from kdns.worker import work
+from kdns.worker import live
 
 log = logging.getLogger("kdns")
 
@@ -67,9 +66,6 @@ START_ERRORS = (
     NotReadyError,
 )
 STDIN = "stdin"
-BORN = "--born"
-"""Not for people: what the Birth of a worker stands behind on its command line."""
-_STDOUT, _STDERR = 1, 2
 DEFAULT = "default"
 
 
@@ -103,46 +99,32 @@ def load_again(options: argparse.Namespace) -> Plan:
 
 def serve(options: argparse.Namespace) -> int:
     """Serve until told to stop; the exit status. Raises START_ERRORS."""
-    if options.born is not None:
-        return _be_born(options.born, options.log_format)
     # A process 1 that handles no TERM never hears of it. There is nothing to finish yet.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    _have_standard_files()
+    have_standard_files()
     files = raise_limit()
     if files < LEAST:
         raise StartError(f"{files} files may be open; expected {LEAST} or more: see ulimit -n")
-    _log_to_stdout(options.log_format)
+    log_to_stdout(options.log_format)
     plan = load(options)
     processes = options.workers or workers.wanted(plan)
     limit = memory.for_each(options.memory_limit or memory.group_limit(), processes)
     if processes == 1:
         _warn(plan)
-        return _run(_serve(_begin(plan, 1, options), limit))
+        return run(_serve(_begin(plan, 1, options), limit))
     # The workers come first: who keeps no socket of ours open cannot keep one open for too long.
     # They come before the first line of the log too, which a thread writes.
-    _import_late()
-    command = [*_command(), BORN]
+    import_late()
+    again = Again(_command(), os.environ, limit, options.log_format)
     try:
-        children = fork(
-            processes, lambda ties: _run(_work(ties, limit)), command, os.environ, limit
-        )
+        children = fork(processes, lambda ties: live(ties, limit), again)
     except OSError as error:
         raise StartError(f"no process for workers: {error.strerror}") from error
     _warn(plan)
     try:
-        return _run(_oversee(_begin(plan, processes, options), children))
+        return run(_oversee(_begin(plan, processes, options), children))
     finally:
         children.close()
-
-
-def _be_born(birth: Birth, log_format: Format) -> int:
-    """Be a worker of whoever has started us; the exit status."""
-    leave_to_the_overseer()
-    if not birth.is_ours:
-        return OTHER_VERSION
-    _have_standard_files()
-    _log_to_stdout(log_format)
-    return _run(_work(birth.ties(), birth.memory or None))
 
 
 @dataclass(slots=True)
@@ -159,6 +141,7 @@ class _Start:
     taken: Taken | None
     given: list[Given]
     manager: Manager
+    admin: AdminServer = field(default_factory=AdminServer)
 
     def offered(self, address: str) -> list[socket.socket]:
         """Sockets that are open already for an address of HTTP."""
@@ -213,11 +196,6 @@ def _warn(plan: Plan) -> None:
         log.warning("%s", warning)
 
 
-def _run(main: Coroutine[object, object, int]) -> int:
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(main)
-
-
 def _sources(
     options: argparse.Namespace, relay: Callable[[int, Cluster, Held], Reader] | None = None
 ) -> Sources:
@@ -235,7 +213,7 @@ def _sources(
 
 async def _serve(start: _Start, limit: int | None) -> int:
     """One process that does everything."""
-    app = App(start.plan, _sources(start.options), SystemRandom(), start.sockets[0])
+    app = App(start.plan, _sources(start.options), SystemRandom(), start.sockets[0], start.admin)
     app.offered = start.offered
     app.memory = limit
     signals = _Signals()
@@ -274,7 +252,7 @@ async def _oversee(start: _Start, children: Children) -> int:
     overseer = workers.Overseer(children.spawn, children.end, start.plan.written, start.sockets)
     sources = _sources(start.options, overseer.relay)
     overseer.number_of = sources.number
-    app = App(start.plan, sources, SystemRandom(), None)
+    app = App(start.plan, sources, SystemRandom(), None, start.admin)
     app.offered = start.offered
     app.ports = start.sockets[0].ports()
     app.refresh = overseer.totals
@@ -312,12 +290,13 @@ class _Running:
     def __init__(self, app: App, start: _Start, signals: "_Signals") -> None:
         self._app = app
         self._signals = signals
+        self._admin = start.admin
         self._manager = start.manager
         self._loop = asyncio.get_running_loop()
         self._giver: Giver | None = None
         if start.options.takeover:
             path = Path(start.options.takeover)
-            self._giver = Giver(path, start.sockets, lambda: _of_http(app))
+            self._giver = Giver(path, start.sockets, lambda: _of_http(start.admin))
             self._giver.open()
         if start.taken is not None:
             start.taken.answering()
@@ -356,7 +335,7 @@ class _Running:
             self._giver.close()
         if self.left:
             # Probes are for the successor from here on: we are not ready, but it is.
-            await self._app.admin.close()
+            await self._admin.close()
 
     def _show_life(self) -> None:
         if self._manager.watchdog:
@@ -364,17 +343,11 @@ class _Running:
             self._loop.call_later(self._manager.watchdog, self._show_life)
 
 
-def _of_http(app: App) -> Sockets:
+def _of_http(admin: AdminServer) -> Sockets:
     sockets = Sockets()
-    for address, held in app.admin.sockets.items():
+    for address, held in admin.sockets.items():
         sockets.put((address, 0), held)
     return sockets
-
-
-async def _work(ties: Ties, limit: int | None) -> int:
-    """One of the processes that answer."""
-    await work(ties, SystemRandom(), limit)
-    return 0
 
 
 def _reloader(app: App, start: _Start) -> Reloader:
@@ -485,32 +458,3 @@ def _greet(plan: Plan) -> None:
 def _say_where(app: App) -> None:
     for host, port in app.addresses:
         log.info("listening on %s port %d, udp and tcp", host or "every address", port)
-
-
-def _log_to_stdout(form: Format) -> None:
-    handler = LineHandler(_STDOUT, form)
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    # It counts changes of files; what comes of them is told by who reads those.
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
-
-
-def _have_standard_files() -> None:
-    """Have something at descriptors 0 to 2, lest a socket of ours be there, and be logged to."""
-    while (opened := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
-        os.set_inheritable(opened, True)
-    os.close(opened)
-
-
-def _import_late() -> None:
-    """Have what each process would import by itself before they part: then it is there once."""
-    importlib.import_module("encodings.idna")  # of whatever looks an address up
-    _loop_factory()
-
-
-def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: type[asyncio.AbstractEventLoop] = uvloop.Loop
-    return factory

@@ -10,10 +10,10 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Sequence
-from random import Random
+from random import Random, SystemRandom
 
 from kdns.app import App
-from kdns.children import Ties
+from kdns.children import OTHER_VERSION, Birth, Ties, leave_to_the_overseer
 from kdns.cluster.held import decode
 from kdns.cluster.objects import Resource
 from kdns.cluster.state import Cluster
@@ -42,6 +42,7 @@ from kdns.messages import (
     to_worker,
 )
 from kdns.plugins.parts import SourceSettings
+from kdns.process import have_standard_files, log_to_stdout, run
 from kdns.sockets import Sockets
 from kdns.telemetry import profiler
 from kdns.telemetry.meters import Meters
@@ -108,6 +109,30 @@ def _ignore(_: str) -> None:
     """The overseer has told of it."""
 
 
+def live(ties: Ties, memory: int | None) -> int:
+    """The life of a worker, in a process that has no loop; its exit status. See `work`."""
+
+    async def whole() -> int:
+        await work(ties, SystemRandom(), memory)
+        return 0
+
+    return run(whole())
+
+
+def be_born(told: str) -> int:
+    """The life of a worker in a process that was started for it; its exit status.
+
+    told: its Birth. Raises ValueError for what is none.
+    """
+    leave_to_the_overseer()
+    birth = Birth.read(told)
+    if not birth.is_ours:
+        return OTHER_VERSION
+    have_standard_files()
+    log_to_stdout(birth.log)
+    return live(birth.ties(), birth.memory or None)
+
+
 async def work(ties: Ties, rng: Random, memory: int | None = None) -> None:
     """The life of a worker: answer until told to stop, or until the overseer is gone.
 
@@ -123,8 +148,7 @@ async def work(ties: Ties, rng: Random, memory: int | None = None) -> None:
             assert isinstance(message, Staged), "a worker is told first what it serves"
             sources.expect(message.sources)
             sockets = take_all(ties.hand, message.places)
-            app = App(message.written.plan(os.environ), sources, rng, sockets)
-            app.serves_admin = False
+            app = App(message.written.plan(os.environ), sources, rng, sockets, admin=None)
             app.memory = memory
             await app.prepare()
             continue

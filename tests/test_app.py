@@ -17,7 +17,7 @@ import dns.rcode
 import pytest
 
 from kdns import app as app_module
-from kdns.admin.http import AdminError
+from kdns.admin.http import AdminError, AdminServer
 from kdns.admin.probe import says_ok
 from kdns.app import App
 from kdns.cluster.objects import Resource
@@ -64,8 +64,9 @@ def planned(text: str) -> Plan:
 class Running:
     """An App, and what changes it."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, admin: AdminServer) -> None:
         self.app = app
+        self.admin = admin
 
     async def change(self, text: str) -> None:
         plan = planned(text)
@@ -91,11 +92,12 @@ async def running(
 ) -> AsyncIterator[Running]:
     plan = planned(text)
     (sockets,) = open_sockets(plan.listeners())
-    app = App(plan, sources or Numbered(), Random(1), sockets)
+    admin = AdminServer()
+    app = App(plan, sources or Numbered(), Random(1), sockets, admin)
     app.memory = memory
     await app.start()
     try:
-        yield Running(app)
+        yield Running(app, admin)
     finally:
         await app.stop(linger=False)
 
@@ -165,9 +167,9 @@ async def test_every_address_becomes_one_address() -> None:
 
 async def test_routes_of_the_new_corefile_are_served_and_no_others() -> None:
     async with running(WHOAMI) as server:
-        before = server.app.admin.ports
+        before = server.admin.ports
         await server.change(ELSEWHERE.replace("prometheus 127.0.0.1:0", "health 127.0.0.1:0"))
-        assert server.app.admin.ports == before
+        assert server.admin.ports == before
         port = before["127.0.0.1:0"]
         assert await says_ok("127.0.0.1:0", port, "/health", 10)
         assert not await says_ok("127.0.0.1:0", port, "/metrics", 10)

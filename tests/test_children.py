@@ -14,7 +14,7 @@ from kdns.children import OTHER_VERSION, Birth
 # anew is the same as what it forks: one that says how it was born, and stops.
 SCRIPT = """
 import os, signal, sys
-from kdns.children import Birth, fork
+from kdns.children import Again, fork
 
 def bear(ties, how=b"forked"):
     ties.link.send(how)
@@ -24,14 +24,14 @@ def bear(ties, how=b"forked"):
 ANEW = '''
 import os, signal, sys
 from kdns.children import Birth
-birth = Birth.read(sys.argv[1])
-assert birth.is_ours and birth.memory == 1234, birth
+birth = Birth.read(sys.argv[2])
+assert birth.is_ours and birth[2:4] == (1234, 'json'), birth
 birth.ties().link.send(b"anew")
 os.kill(os.getpid(), signal.SIGSTOP)
 '''
 
 def children(count=2, command=(sys.executable, "-c", ANEW)):
-    return fork(count, bear, command, os.environ, 1234)
+    return fork(count, bear, Again(command, os.environ, 1234, "json"))
 
 def left():
     return open(f"/proc/self/task/{os.getpid()}/children").read().split()
@@ -71,10 +71,15 @@ family.end(0)
 
 
 def test_those_that_nobody_asked_for_end_with_the_overseer_and_when_it_wants_no_more() -> None:
-    waits = "family = fork(2, lambda ties: print(ties.link.recv(9)) or 0, (), os.environ)\n"
+    waits = """
+def heard(ties):
+    os.write(1, b"%d heard\\n" % len(ties.link.recv(9)))
+    return 0
+family = fork(2, heard, Again((), os.environ))
+"""
     gone = "[os.waitpid(-1, 0) for _ in range(2)]\n"
-    assert said(waits) == ["b''", "b''"]
-    assert said(waits + "family.close()\n" + gone) == ["b''", "b''"]
+    assert said(waits) == ["0 heard", "0 heard"]
+    assert said(waits + "family.close()\n" + gone) == ["0 heard", "0 heard"]
     # No worker keeps the overseer's end of another one.
     assert (
         said(waits + "ties = family.spawn(0)\nfamily.close()\nos.waitpid(-1, 0)\n") == ["b''"] * 2
@@ -129,17 +134,26 @@ print(os.listdir("/proc/self/fd") == before)
 
 
 def test_a_birth_is_read_as_it_was_written() -> None:
-    birth = Birth(5, 6, 1 << 30, "1.0,rc1")
+    birth = Birth(5, 6, 1 << 30, "json", "1.0,rc1")
     assert Birth.read(str(birth)) == birth
     assert not birth.is_ours
     assert birth._replace(version=kdns.__version__).is_ours
-    for text in ("", "5,6,7", "5,six,7,1.0"):
+    for text in ("", "5,6,7,text", "5,six,7,text,1.0"):
         with pytest.raises(ValueError, match=r"unpack|int"):
             Birth.read(text)
 
 
 def test_one_of_another_version_ends_at_once_and_says_so_by_its_status() -> None:
-    birth = Birth(5, 6, 0, f"{kdns.__version__}.before")
+    birth = Birth(5, 6, 0, "text", f"{kdns.__version__}.before")
     command = [sys.executable, "-m", "kdns", "serve", "--born", str(birth)]
     done = subprocess.run(command, capture_output=True, timeout=60, env=os.environ, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (OTHER_VERSION, b"", b"")
+
+
+def test_one_that_is_started_anew_imports_no_more_than_answering_needs() -> None:
+    script = "import sys, kdns.entry, kdns.worker; print(*sys.modules, sep='\\n')"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, timeout=60, text=True, check=True)
+    imported = {name.partition(".")[0] for name in done.stdout.splitlines()}
+    assert "kdns" in imported
+    assert not imported & {"aiohttp", "kubernetes", "argparse", "rich"}

@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 
+from kdns.admin.http import AdminServer
 from kdns.app import App
 from kdns.corefile.errors import CorefileError
 from kdns.plan import Plan, make_plan
@@ -36,7 +37,7 @@ class Written:
 
 async def reloader(written: Written) -> tuple[Reloader, App]:
     plan = written.load()
-    app = App(plan, ToldSources(), Random(1), None)
+    app = App(plan, ToldSources(), Random(1), None, AdminServer())
     await app.start()
     return Reloader(app, written.load, lambda _: [Sockets()], Random(1), written.told.append), app
 

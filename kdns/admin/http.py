@@ -10,7 +10,7 @@ from types import MappingProxyType
 from aiohttp import web
 
 from kdns.admin.webconfig import Secured
-from kdns.plugins.parts import HttpReply, HttpRequest, Page, Route
+from kdns.plugins.parts import HttpReply, HttpRequest, Page, Routes
 
 MAX_CONNECTIONS = 64
 """Of one address: probes, scrapers and people are few, and questions need files too."""
@@ -29,8 +29,6 @@ class AdminError(OSError):
 
 
 _PLAIN: Mapping[str, Secured] = MappingProxyType({})
-Routes = dict[str, dict[str, Route]]
-"""By address ("host:port", ":port" for every address), and by path."""
 
 
 class AdminServer:

@@ -4,13 +4,16 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from random import Random
+from typing import TYPE_CHECKING, TypeAlias
 
 from kdns.net.upstream import Upstream
-from kdns.net.upstream_https import HttpsUpstream
 from kdns.net.upstream_tls import tls_context
 from kdns.plugins.upstream import UpstreamSettings
 
-AnyUpstream = Upstream | HttpsUpstream
+if TYPE_CHECKING:
+    from kdns.net.upstream_https import HttpsUpstream
+
+AnyUpstream: TypeAlias = "Upstream | HttpsUpstream"
 _PAST = 1_000
 """Upstreams that are closed, and remembered for what they had counted."""
 
@@ -20,6 +23,9 @@ def make_upstream(
 ) -> AnyUpstream:
     """An upstream. Raises UpstreamSettingsError for files and addresses that cannot be used."""
     if settings.transport == "https":
+        # A worker has no other use for what it imports, which is as much as half of it.
+        from kdns.net.upstream_https import HttpsUpstream
+
         return HttpsUpstream(
             str(settings),
             method=settings.doh_method,

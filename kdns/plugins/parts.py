@@ -55,6 +55,8 @@ class Page:
 
 
 Route = Callable[[], HttpReply | Awaitable[HttpReply]] | Page
+Routes = dict[str, dict[str, Route]]
+"""By address ("host:port", ":port" for every address), and by path."""
 
 
 Scarce = Literal["kept", "pending"]

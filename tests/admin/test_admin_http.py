@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 
 from kdns.admin import http
-from kdns.admin.http import AdminError, AdminServer, Routes
-from kdns.plugins.parts import HttpReply, HttpRequest, Page, Route
+from kdns.admin.http import AdminError, AdminServer
+from kdns.plugins.parts import HttpReply, HttpRequest, Page, Route, Routes
 
 
 class Told(AdminServer):

@@ -8,9 +8,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from kdns.admin.http import AdminServer, Routes
+from kdns.admin.http import AdminServer
 from kdns.admin.webconfig import Secured, read_web_config
-from kdns.plugins.parts import HttpReply, WebConfigError
+from kdns.plugins.parts import HttpReply, Routes, WebConfigError
 from tests.certificates import Certificates
 
 ADDRESS = "127.0.0.1:0"
