@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -112,17 +113,37 @@ def endpoint(
     return Connection(bare[0], files.context, others=bare[1:], files=files)
 
 
+class Known(NamedTuple):
+    """What people know PEM files as, where that is not their names."""
+
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+
+
+BY_NAME: Final = Known()
+
+
 class TlsFiles:
     """A client context from PEM files that somebody else rotates: cert-manager, the kubelet.
 
     Raises CredentialsError where they cannot be used.
     """
 
-    def __init__(self, ca: str = "", cert: str = "", key: str = "", *, verify: bool = True) -> None:
+    def __init__(
+        self,
+        ca: str = "",
+        cert: str = "",
+        key: str = "",
+        *,
+        verify: bool = True,
+        known: Known = BY_NAME,
+    ) -> None:
         self._names = (ca, cert, key)
         self._verify = verify
+        self._known = known
         self._seen = self._state()
-        self.context = tls_context(*self._names, verify=verify)
+        self.context = tls_context(*self._names, verify=verify, known=known)
 
     def changed(self) -> ssl.SSLContext | None:
         """A new context when the files have changed since the last call, and are of use."""
@@ -131,7 +152,7 @@ class TlsFiles:
             return None
         self._seen = state
         try:
-            self.context = tls_context(*self._names, verify=self._verify)
+            self.context = tls_context(*self._names, verify=self._verify, known=self._known)
         except CredentialsError as error:
             # Caught half written, they will change again; what was read once is still good.
             log.warning("%s; going on with what it held before", error)
@@ -191,15 +212,20 @@ class TokenFile:
 
 
 def tls_context(
-    ca: str = "", cert: str = "", key: str = "", *, verify: bool = True
+    ca: str = "", cert: str = "", key: str = "", *, verify: bool = True, known: Known = BY_NAME
 ) -> ssl.SSLContext:
     """A client context that trusts `ca` (else the system) and shows `cert`; PEM file names.
 
-    Raises CredentialsError, which names the file.
+    Raises CredentialsError, which names the file, or what it is `known` as.
     """
+    known = Known(
+        known.ca or f"CA certificate {ca}",
+        known.cert or f"client certificate {cert}",
+        known.key or f"client key {key}",
+    )
     # A context trusts what it was made with and whatever is added, so ours is made with the one
     # that is to be trusted; and what the system trusts takes megabytes to read.
-    context = _only_trusting(ca) if ca else ssl.create_default_context()
+    context = _only_trusting(ca, known.ca) if ca else ssl.create_default_context()
     # Cluster CAs are often made without an authority key identifier. Python refuses those since
     # 3.13, where it made strictness the default; kubectl accepts them.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -207,7 +233,7 @@ def tls_context(
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if cert or key:
-        _show(context, cert, key)
+        _show(context, cert, key, known)
     return context
 
 
@@ -220,17 +246,27 @@ def _identity(name: str) -> tuple[int, int, int] | None:
     return (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
-def _show(context: ssl.SSLContext, cert: str, key: str) -> None:
+def _show(context: ssl.SSLContext, cert: str, key: str, known: Known) -> None:
     if not cert or not key:
-        given, missing = (cert, "key") if cert else (key, "certificate")
-        raise CredentialsError(f"client certificate: {given} comes without its {missing} file")
-    for name in (cert, key):
-        _readable("client certificate", name)
+        given, missing = (known.cert, "key") if cert else (known.key, "certificate")
+        raise CredentialsError(f"{given} comes without its {missing}")
+    _readable(known.cert, cert)
+    _readable(known.key, key)
     try:
         context.load_cert_chain(cert, key, password=_no_password)
     except (OSError, ValueError) as error:
-        why = f"expected a PEM certificate and its unencrypted PEM key ({reason(error)})"
-        raise CredentialsError(f"client certificate {cert}, key {key}: {why}") from error
+        raise CredentialsError(_why_not_shown(cert, known, error)) from error
+
+
+def _why_not_shown(cert: str, known: Known, error: OSError | ValueError) -> str:
+    """Which of a certificate and its key is not what was expected: OpenSSL does not say."""
+    if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+        return f"{known.key}: expected the key of {known.cert}, found that of another certificate"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cert)
+    except (OSError, ValueError):
+        return f"{known.cert}: expected PEM certificates ({reason(error)})"
+    return f"{known.key}: expected an unencrypted PEM key ({reason(error)})"
 
 
 def reason(error: Exception) -> str:
@@ -251,22 +287,21 @@ def is_http(url: str) -> bool:
         return False
 
 
-def _only_trusting(ca: str) -> ssl.SSLContext:
-    _readable("CA certificate", ca)
+def _only_trusting(ca: str, known: str) -> ssl.SSLContext:
+    _readable(known, ca)
     try:
         return ssl.create_default_context(cafile=ca)
     except (OSError, ValueError) as error:
-        why = f"expected PEM certificates ({reason(error)})"
-        raise CredentialsError(f"CA certificate {ca}: {why}") from error
+        raise CredentialsError(f"{known}: expected PEM certificates ({reason(error)})") from error
 
 
-def _readable(what: str, name: str) -> None:
+def _readable(known: str, name: str) -> None:
     # The ssl module's own errors for a missing file do not say which one.
     try:
         Path(name).read_bytes()
     except OSError as error:
         why = f"{reason(error)}; check the path and who may read it"
-        raise CredentialsError(f"{what} {name}: {why}") from error
+        raise CredentialsError(f"{known}: {why}") from error
 
 
 def _no_password() -> str:

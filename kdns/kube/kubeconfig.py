@@ -19,9 +19,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol, TypedDict, cast
 
+from kdns.kube import embedded
 from kdns.kube.credentials import (
+    BY_NAME,
     Connection,
     CredentialsError,
+    Known,
     TlsFiles,
     is_http,
     reason,
@@ -33,7 +36,10 @@ _LOADER = "kubernetes.aio.config.kube_config"
 
 @dataclass
 class _Settings:
-    """What the loader fills in: the fields of its `Configuration` that a connection is made of."""
+    """What the loader fills in: the fields of its `Configuration` that a connection is made of.
+
+    known: ours, what its files are where they are no files of the user's.
+    """
 
     host: str = ""
     ssl_ca_cert: str | None = None
@@ -43,6 +49,7 @@ class _Settings:
     tls_server_name: str | None = None
     proxy: str | None = None
     api_key: dict[str, str] = field(default_factory=dict)
+    known: Known = BY_NAME
 
     @property
     def authorization(self) -> str:
@@ -55,9 +62,11 @@ class _Entry(TypedDict):
 
 
 class _Node(Protocol):
-    """A part of a kubeconfig that remembers where it is."""
+    """A part of a kubeconfig that remembers where it is: its name, and that of its file."""
 
+    name: str
     value: object
+    path: str
 
     def get_with_name(self, name: str, safe: bool = False) -> "_Node | None":
         """The entry of that name in a list."""
@@ -145,10 +154,13 @@ class _Source:
             config = module.KubeConfigMerger(self.paths).config if _any_exists(self.paths) else None
             if config is None:
                 raise CredentialsError("no such file; expected the one that kubectl uses")
+            _rename(config)
             context = self._choose(config)
             loader = module.KubeConfigLoader(config, context, config_base_path=None)
+            within = _Within(config, loader, several=pathsep in self.paths)
             await loader.load_and_set(settings)
-            _check(settings, _user(config, loader))
+            settings.known = within.known(settings)
+            _check(settings, within.user)
         return settings
 
     def tls(self, settings: _Settings) -> TlsFiles | None:
@@ -157,7 +169,7 @@ class _Source:
             return None
         files = (settings.ssl_ca_cert or "", settings.cert_file or "", settings.key_file or "")
         with self.named():
-            return TlsFiles(*files, verify=settings.verify_ssl)
+            return TlsFiles(*files, verify=settings.verify_ssl, known=settings.known)
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -200,10 +212,67 @@ def _any_exists(paths: str) -> bool:
     return any(Path(path).expanduser().exists() for path in paths.split(pathsep) if path)
 
 
-def _user(config: _Node, loader: _Loader) -> _Node | None:
-    name = loader.current_context["context"].get("user")
-    entry = config["users"].get_with_name(name, safe=True) if name else None
-    return entry["user"] if entry else None
+class _Within:
+    """What stands within the entries of a context, and what the files are that are made of it.
+
+    several: whether there are several files of which an entry may be. Raises CredentialsError.
+    """
+
+    def __init__(self, config: _Node, loader: _Loader, *, several: bool) -> None:
+        context = loader.current_context["context"]
+        cluster, self.user = (
+            _entry(config, kind, context.get(kind)) for kind in ("cluster", "user")
+        )
+        self._called = f"user {context.get('user')!r}"
+        server = _values(cluster).get("server")
+        # Without TLS none of it is used, nor read.
+        secure = isinstance(server, str) and server.startswith("https")
+        found: list[embedded.Embedded | None] = []
+        for kind, node, field_name in (
+            ("cluster", cluster, "certificate-authority-data"),
+            ("user", self.user, "client-certificate-data"),
+            ("user", self.user, "client-key-data"),
+        ):
+            called = f"{kind} {context.get(kind)!r}"
+            if several and node is not None:
+                called += f" in {node.path}"
+            found.append(embedded.read(called, _values(node), field_name) if secure else None)
+        self._ca, self._cert, self._key = found
+
+    def known(self, settings: _Settings) -> Known:
+        """What the settings' files are, apart from what the user knows by its path."""
+        plugin = f"{self._called}, exec plugin's"
+        return Known(
+            self._one(self._ca, settings.ssl_ca_cert, ""),
+            self._one(self._cert, settings.cert_file, f"{plugin} clientCertificateData"),
+            self._one(self._key, settings.key_file, f"{plugin} clientKeyData"),
+        )
+
+    def _one(self, held: embedded.Embedded | None, file: str | None, otherwise: str) -> str:
+        """What a file is: a field's, the user's by its path (empty), or `otherwise`."""
+        if not file or (held and held.is_in(file)):
+            return held.known if held else ""
+        values = _values(self.user)
+        paths = (values.get(name) for name in ("client-certificate", "client-key"))
+        named = {Path(path).name for path in paths if isinstance(path, str)}
+        return otherwise if "exec" in values and Path(file).name not in named else ""
+
+
+def _entry(config: _Node, kind: str, name: str | None) -> _Node | None:
+    """The cluster or user of that name; None where there is none."""
+    found = config[f"{kind}s"].get_with_name(name, safe=True) if name else None
+    return found[kind] if found else None
+
+
+def _values(node: _Node | None) -> Mapping[str, object]:
+    return node.value if node and isinstance(node.value, dict) else {}
+
+
+def _rename(config: _Node) -> None:
+    """Have no error tell what entries hold: the loader calls each by its text, secrets and all."""
+    for kind in ("clusters", "users", "contexts"):
+        for entry in cast("list[_Node]", config[kind].value):
+            entry.name = f"{kind}[name={entry['name']}]"
 
 
 def _is_config(error: Exception) -> bool:

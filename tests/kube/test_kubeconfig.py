@@ -56,14 +56,11 @@ async def test_an_empty_file_means_the_environments(tmp_path: Path) -> None:
 
 
 async def test_embedded_certificates_are_used(tmp_path: Path, certificates: Certificates) -> None:
-    def embedded(path: Path) -> str:
-        return base64.b64encode(path.read_bytes()).decode()
-
     user = {
-        "client-certificate-data": embedded(certificates.cert),
-        "client-key-data": embedded(certificates.key),
+        "client-certificate-data": embedded(certificates.cert.read_bytes()),
+        "client-key-data": embedded(certificates.key.read_bytes()),
     }
-    authority = {"certificate-authority-data": embedded(certificates.ca)}
+    authority = {"certificate-authority-data": embedded(certificates.ca.read_bytes())}
     connection = await kubeconfig(str(config(tmp_path, user, **authority)))
     assert connection.ssl is not None
     assert len(connection.ssl.get_ca_certs()) == 1
@@ -85,6 +82,101 @@ async def test_skipping_verification_is_obeyed(tmp_path: Path) -> None:
     connection = await kubeconfig(str(path))
     assert connection.ssl is not None
     assert connection.ssl.verify_mode is ssl.CERT_NONE
+
+
+# What stands within it and is of no use
+
+
+def embedded(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+CA, CERT, KEY = "certificate-authority-data", "client-certificate-data", "client-key-data"
+BASE64 = r"expected base64 of (PEM certificates|an unencrypted PEM key) \("
+
+
+@pytest.mark.parametrize("entry", [("cluster 'c'", CA), ("user 'u'", CERT), ("user 'u'", KEY)])
+@pytest.mark.parametrize(
+    ("held", "why"),
+    [
+        ("@@@", BASE64),
+        ("a", BASE64),
+        ("", BASE64 + "it is empty"),
+        (" \n", BASE64 + "it is empty"),
+        (None, BASE64 + "it is empty"),
+        (7, BASE64 + "it is no text but int"),
+        ("-----BEGIN CERTIFICATE-----\n", BASE64 + "it is PEM itself, not encoded"),
+        (embedded(b"nothing of use"), r"expected (PEM certificates|an unencrypted PEM key) \("),
+    ],
+)
+async def test_what_is_embedded_and_of_no_use_is_said_by_entry_and_field(
+    tmp_path: Path, certificates: Certificates, entry: tuple[str, str], held: object, why: str
+) -> None:
+    called, name = entry
+    fields: dict[str, object] = {
+        CA: embedded(certificates.ca.read_bytes()),
+        CERT: embedded(certificates.cert.read_bytes()),
+        KEY: embedded(certificates.key.read_bytes()),
+    } | {name: held}
+    authority = {CA: fields.pop(CA)}
+    path = config(tmp_path, fields, **authority)
+    told = f"^kubeconfig {path}: {called}, {name}: {why}"
+    with pytest.raises(CredentialsError, match=told) as caught:
+        await kubeconfig(str(path))
+    assert "\n" not in str(caught.value)
+    assert "/tmp" not in str(caught.value).replace(str(path), "")
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+async def test_a_key_that_is_not_the_certificates_is_said_to_be(
+    tmp_path: Path, certificates: Certificates, as_file: bool
+) -> None:
+    user = {KEY: embedded(certificates.key.read_bytes())}
+    shown = f"client certificate {certificates.ca}" if as_file else f"user 'u', {CERT}"
+    if as_file:
+        user["client-certificate"] = str(certificates.ca)
+    else:
+        user[CERT] = embedded(certificates.ca.read_bytes())
+    told = f"user 'u', {KEY}: expected the key of {shown}, found that of another certificate$"
+    with pytest.raises(CredentialsError, match=told):
+        await kubeconfig(str(config(tmp_path, user)))
+
+
+@pytest.mark.parametrize(("given", "missing"), [(CERT, "key"), (KEY, "certificate")])
+async def test_a_certificate_without_a_key_is_said_by_its_field(
+    tmp_path: Path, certificates: Certificates, given: str, missing: str
+) -> None:
+    content = certificates.cert if given == CERT else certificates.key
+    path = config(tmp_path, {given: embedded(content.read_bytes())})
+    with pytest.raises(CredentialsError, match=f"user 'u', {given} comes without its {missing}$"):
+        await kubeconfig(str(path))
+
+
+async def test_an_entry_of_one_of_several_files_is_said_to_be_of_that_one(tmp_path: Path) -> None:
+    path = config(tmp_path, {}, **{CA: "@"})
+    empty = tmp_path / "empty"
+    empty.write_text("clusters: []")
+    with pytest.raises(CredentialsError, match=f"cluster 'c' in {path}, {CA}: expected base64"):
+        await kubeconfig(environ={"KUBECONFIG": f"{empty}{os.pathsep}{path}"})
+
+
+async def test_embedded_text_may_be_wrapped_and_is_not_looked_at_without_tls(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    text = base64.encodebytes(certificates.ca.read_bytes()).decode()
+    connection = await kubeconfig(str(config(tmp_path, {}, **{CA: text})))
+    assert connection.ssl is not None
+    path = config(tmp_path, {}, server="http://10.0.0.1", **{CA: "@"})
+    assert (await kubeconfig(str(path))).ssl is None
+
+
+async def test_no_error_tells_a_secret(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The loader has errors that hold an entry as a whole."""
+    user = {"exec": {"apiVersion": None, "command": "true"}, "password": "unheard-of"}
+    with pytest.raises(CredentialsError, match="exec plugin gave no credentials"):
+        await kubeconfig(str(config(tmp_path, user)))
+    assert "apiVersion in users[name=u]/user/exec" in caplog.text
+    assert "unheard-of" not in caplog.text
 
 
 def plugin(tmp_path: Path, script: str) -> dict[str, Any]:
@@ -130,7 +222,9 @@ async def test_a_certificate_of_an_exec_plugin_is_shown_and_renewed_after_a_refu
     assert await connection.authorization("") == ""
     assert connection.ssl is not before, "no connection made with the old certificate is reused"
     answer.write_text(credential(status | {"clientKeyData": "no key"}))
-    with pytest.raises(CredentialsError, match="expected a PEM certificate"):
+    with pytest.raises(
+        CredentialsError, match="exec plugin's clientKeyData: expected an unencrypted PEM key"
+    ):
         await connection.authorization("")
 
 
