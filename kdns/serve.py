@@ -18,7 +18,7 @@ import platform
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import SystemRandom
@@ -35,6 +35,7 @@ from kdns.corefile.errors import CorefileError
 from kdns.kube.credentials import CredentialsError
 from kdns.kube.manifests import ManifestError
 from kdns.kube.sources import Sources
+from kdns.net.address import endpoint
 from kdns.net.files import LEAST, raise_limit
 from kdns.net.listen import ListenError
 from kdns.plan import DEFAULT_COREFILE, Plan, make_plan, read_corefile
@@ -441,20 +442,26 @@ def _announce(plan: Plan, app: App, options: argparse.Namespace) -> None:
             reason = error.strerror or error
             log.warning("cannot write the process ID to %s: %s", options.pidfile, reason)
     if not options.quiet:
-        if options.log_format == "text":
-            _greet(plan)
-        _say_where(app)
+        _greet(plan, options.log_format)
+        _say_where(app.addresses)
 
 
-def _greet(plan: Plan) -> None:
-    """As CoreDNS does. Like a line of the log: where it cannot be written, nobody ends for it."""
-    for block in plan.blocks:
-        for zone in block.zones:
-            lines.say(f"{zone}:{block.port}")
-    lines.say(f"kdns-{kdns.__version__}")
-    lines.say(f"{sys.platform}/{platform.machine()}, python{platform.python_version()}")
+def _greet(plan: Plan, form: lines.Format) -> None:
+    """As CoreDNS does, or the same in one line where each is to be an object.
+
+    Like a line of the log: where it cannot be written, nobody ends for it.
+    """
+    zones = [f"{zone}:{block.port}" for block in plan.blocks for zone in block.zones]
+    version = f"kdns-{kdns.__version__}"
+    system = f"{sys.platform}/{platform.machine()}, python{platform.python_version()}"
+    if form == "json":
+        log.info("%s, %s, serving %s", version, system, ", ".join(zones))
+        return
+    for each in (*zones, version, system):
+        lines.say(each)
 
 
-def _say_where(app: App) -> None:
-    for host, port in app.addresses:
-        log.info("listening on %s port %d, udp and tcp", host or "every address", port)
+def _say_where(addresses: Iterable[tuple[str, int]]) -> None:
+    for host, port in addresses:
+        # The asterisk as in ss(8): every address, of both families.
+        log.info("listening on %s (UDP and TCP)", endpoint(host or "*", port))

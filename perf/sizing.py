@@ -118,7 +118,7 @@ def measure(size: Size) -> dict[str, float]:
 def _port(server: subprocess.Popen[str]) -> int:
     assert server.stdout is not None
     for line in server.stdout:
-        if found := re.search(r"listening on .* port ([0-9]+), udp", line):
+        if found := re.search(r"listening on .*:([0-9]+) \(UDP", line):
             return int(found[1])
     raise SystemExit("kdns ended before it listened")
 

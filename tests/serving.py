@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-LISTENING = re.compile(r"listening on .* port ([0-9]+), udp and tcp")
+LISTENING = re.compile(r"listening on .*:([0-9]+) \(UDP and TCP\)")
 
 
 class Server:

@@ -1,8 +1,11 @@
-"""What a server hears before it is ready to act on it."""
+"""What a server hears before it is ready to act on it, and what it says once it is."""
 
 import asyncio
+import logging
 import os
 import signal
+
+import pytest
 
 from kdns import serve
 
@@ -22,3 +25,15 @@ async def test_to_be_told_to_reload_too_early_is_to_be_told_once_that_can_be_don
             loop.remove_signal_handler(number)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_where_it_listens_is_said_as_addresses_are_written(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    serve._say_where([("", 53), ("127.0.0.1", 5353), ("fe80::1%eth0", 53)])
+    assert [record.message for record in caplog.records] == [
+        "listening on *:53 (UDP and TCP)",
+        "listening on 127.0.0.1:5353 (UDP and TCP)",
+        "listening on [fe80::1%eth0]:53 (UDP and TCP)",
+    ]

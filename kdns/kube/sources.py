@@ -136,7 +136,7 @@ class Sources:
             sink = held
         if self._manifests:
             if self._state_dir:
-                log.info("manifests are the state themselves: none is kept in %s", self._state_dir)
+                log.info("%s is not used: manifests are read at every start", self._state_dir)
             manifests = self._read_manifests(settings, sink)
             fed.spawn(manifests.watch(sink, fed.stopping), "manifests")
             return
@@ -146,7 +146,7 @@ class Sources:
             fed.snapshot = _Snapshot(self._path(slot), identity, held, settings.resources)
             fed.snapshot.recall()
             fed.spawn(fed.snapshot.keep(self._write_every), f"state of {connection.server}")
-        log.info("watching %s", " or ".join(connection.servers))
+        log.info("watching the API server at %s", " or ".join(connection.servers))
         fed.spawn(self._follow(connection, settings, sink), connection.server)
 
     def _path(self, slot: int) -> Path:
@@ -252,7 +252,9 @@ class _Snapshot:
             log.warning("the remembered state is not used: %s", error)
             return
         if remembered is None:
-            log.info("%s: no state is remembered yet", self._path)
+            log.info(
+                "%s: nothing is remembered yet; cluster names wait for the API server", self._path
+            )
             return
         for item in remembered:
             self._held.put(item)
@@ -260,7 +262,7 @@ class _Snapshot:
             self._held.assume(resource)
         self._written = self._held.changes
         log.warning(
-            "%d objects as they once were, from %s: answers say so until the API server is there",
+            "answering from %d objects remembered in %s until the API server is there",
             len(remembered),
             self._path,
         )

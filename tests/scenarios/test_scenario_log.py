@@ -5,12 +5,15 @@ import json
 import shlex
 import socket
 import subprocess
+import sys
 from pathlib import Path
+from platform import machine, python_version
 
 import dns.message
 import dns.query
 import pytest
 
+from kdns import __version__
 from tests.serving import command, environment, free_port, serving
 
 COREFILE = ". {\n bind 127.0.0.1\n log\n whoami\n}\n"
@@ -75,7 +78,25 @@ async def test_as_json_every_line_of_the_log_is_an_object(tmp_path: Path) -> Non
         await asyncio.to_thread(dns.query.udp, query, "127.0.0.1", port=server.port, timeout=20)
         output = await asyncio.to_thread(server.stop)
     told = [json.loads(line) for line in output.splitlines()]
+    assert [one["message"] for one in told if one["logger"] == "kdns"][:2] == [
+        f"kdns-{__version__}, {sys.platform}/{machine()}, python{python_version()}, serving .:0",
+        f"listening on 127.0.0.1:{server.port} (UDP and TCP)",
+    ]
     assert [one["name"] for one in told if one["logger"] == "kdns.log"] == ["a.example."]
+
+
+async def test_as_text_it_says_what_it_serves_as_coredns_does_and_where(tmp_path: Path) -> None:
+    path = tmp_path / "Corefile"
+    path.write_text("b.example " + COREFILE)
+    with serving(path) as server:
+        output = await asyncio.to_thread(server.stop)
+    assert output.splitlines()[:5] == [
+        "b.example.:0",
+        ".:0",
+        f"kdns-{__version__}",
+        f"{sys.platform}/{machine()}, python{python_version()}",
+        f"[INFO] listening on 127.0.0.1:{server.port} (UDP and TCP)",
+    ]
 
 
 def test_too_few_files_are_a_line_and_no_traceback(tmp_path: Path) -> None:
