@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from ipaddress import IPv6Address
+from struct import unpack
 from typing import NamedTuple, TypeAlias, assert_never
 
 import msgspec
@@ -121,11 +122,11 @@ class Slice(msgspec.Struct, frozen=True, gc=False, array_like=True):
     @property
     def addresses(self) -> tuple[bytes, ...]:
         """4 or 16 octets each."""
-        packed, width = self.packed, self.width
-        rows = [packed[start : start + width] for start in range(0, len(packed), width)]
-        if width == 16:
-            rows = [row.removeprefix(_MAPPED) for row in rows]
-        return tuple(rows)
+        packed = self.packed
+        if self.width == 4:
+            return unpack("4s" * (len(packed) // 4), packed)
+        rows = unpack("16s" * (len(packed) // 16), packed)
+        return tuple([row.removeprefix(_MAPPED) for row in rows])
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:

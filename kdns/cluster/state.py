@@ -46,6 +46,7 @@ class Change(NamedTuple):
 
 K = TypeVar("K")
 V = TypeVar("V")
+T = TypeVar("T", str, bytes)
 Place = str
 """namespace/name of a slice or a pod: a third of what a Key takes."""
 Listener = Callable[[Change], object]
@@ -83,7 +84,8 @@ class Cluster:
         self.namespaces: dict[bytes, str] = {}
         self.services: dict[bytes, model.Service] = {}
         self._slices: dict[Place, model.Slice] = {}
-        self._slices_by_service: dict[bytes, tuple[Place, ...]] = {}
+        # Most services have one slice: a tuple only where there are several.
+        self._slices_by_service: dict[bytes, Place | tuple[Place, ...]] = {}
         self._services_by_address = Addresses[bytes]()
         self._slices_by_address = Addresses[Place]()
         # Of a pod, its namespace and an address in one; a tuple of them for one that has several.
@@ -172,7 +174,7 @@ class Cluster:
 
     def slices_of(self, service: bytes) -> tuple[model.Slice, ...]:
         """The slices of a service, in the order of their names, so that answers are stable."""
-        return tuple([self._slices[p] for p in self._slices_by_service.get(service, ())])
+        return tuple([self._slices[p] for p in _each(self._slices_by_service.get(service))])
 
     def services_at(self, address: bytes) -> list[model.Service]:
         """The services that have this cluster IP, in the order of their keys."""
@@ -309,9 +311,11 @@ class Cluster:
         """A slice was of one service, and is now of another one; empty for none."""
         owned = self._slices_by_service
         if before:
-            _put(owned, before, tuple([p for p in owned[before] if p != place]) or None)
+            left = tuple([p for p in _each(owned[before]) if p != place])
+            _put(owned, before, left[0] if len(left) == 1 else left or None)
         if after:
-            owned[after] = tuple(sorted((*owned.get(after, ()), place)))
+            there = _each(owned.get(after))
+            owned[after] = tuple(sorted((*there, place))) if there else place
 
     def _tell(self, change: Change | None) -> None:
         if change is None or not any(change):
@@ -321,8 +325,8 @@ class Cluster:
             listener(change)
 
 
-def _each(held: bytes | tuple[bytes, ...] | None) -> tuple[bytes, ...]:
-    return (held,) if isinstance(held, bytes) else held or ()
+def _each(held: T | tuple[T, ...] | None) -> tuple[T, ...]:
+    return (held,) if isinstance(held, str | bytes) else held or ()
 
 
 def _addresses(places: tuple[bytes, ...]) -> list[bytes]:
