@@ -138,6 +138,11 @@ class App:
 
     # What a generation asks of its process.
 
+    @property
+    def overseen(self) -> bool:
+        """Whether another process tells it what it serves."""
+        return self.admin is None
+
     def cluster(self, settings: SourceSettings) -> Cluster:
         """See ClusterSources."""
         return self.sources.cluster(settings)

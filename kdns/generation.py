@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 from kdns.admin.webconfig import Secured, read_web_config
 from kdns.cluster.state import Cluster, Listener, OnChanged
@@ -54,6 +54,8 @@ from kdns.telemetry.profiler import Profile
 from kdns.telemetry.top import Top
 from kdns.totals import Totals, totals
 
+T = TypeVar("T")
+
 
 class Process(Protocol):
     """What a generation needs of the process that it is built in."""
@@ -63,6 +65,10 @@ class Process(Protocol):
     loop: asyncio.AbstractEventLoop
     stopping: bool
     upstreams: SharedUpstreams
+
+    @property
+    def overseen(self) -> bool:
+        """Whether another process tells it what it serves."""
 
     def cluster(self, settings: SourceSettings) -> Cluster:
         """The state for these settings, the same one for the same settings."""
@@ -259,6 +265,10 @@ class BlockParts:
         return self.generation.process.hostname
 
     @property
+    def judged(self) -> bool:
+        return self.generation.process.overseen
+
+    @property
     def meters(self) -> Meters:
         return self.generation.meters
 
@@ -272,6 +282,21 @@ class BlockParts:
         if self.generation.over:
             return _NEVER
         return self.generation.process.loop.call_later(delay, callback)
+
+    def aside(self, work: Callable[[], T]) -> Pending[T]:
+        pending: Pending[T] = Pending()
+
+        def done(future: "asyncio.Future[T]") -> None:
+            if future.cancelled():
+                return
+            error = future.exception()
+            if error is None:
+                pending.resolve(future.result())
+            else:
+                pending.fail(cast("Exception", error))
+
+        self.generation.process.loop.run_in_executor(None, work).add_done_callback(done)
+        return pending
 
     def local_addresses(self) -> tuple[bytes, ...]:
         return host_addresses()

@@ -6,7 +6,7 @@ app.py joins the two sides, and tests put in what they like.
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from kdns.cluster.objects import Resource
 from kdns.cluster.selectors import FieldSelector, LabelSelector
@@ -20,6 +20,8 @@ from kdns.plugins.upstream import UpstreamExchange, UpstreamSettings
 from kdns.telemetry.meters import Meters
 from kdns.telemetry.profiler import Profile
 from kdns.telemetry.top import Top
+
+T = TypeVar("T")
 
 STOPPING = "stopping"
 """What `Parts.unready` names from when the server is told to stop."""
@@ -111,6 +113,11 @@ class Parts(Protocol):
         """What this host calls itself."""
 
     @property
+    def judged(self) -> bool:
+        """Whether another process has built the same Corefile, and judged the files that it names:
+        what is wrong with them by now is no reason not to answer."""
+
+    @property
     def meters(self) -> Meters:
         """Where what is counted stands, for metrics."""
 
@@ -122,6 +129,10 @@ class Parts(Protocol):
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
         """Call `callback` in `delay` seconds."""
+
+    def aside(self, work: Callable[[], T]) -> Pending[T]:
+        """What `work`, which may wait for a disk, gives or raises: done beside what answers, and
+        never told where all ends before."""
 
     def local_addresses(self) -> tuple[bytes, ...]:
         """The addresses that this server is reached at: 4 or 16 octets each."""

@@ -2,8 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from random import Random
-from typing import cast
+from typing import TypeVar, cast
 
 from kdns.cluster import objects
 from kdns.cluster.objects import Meta, Resource
@@ -33,6 +34,8 @@ from kdns.testing.clock import ManualClock
 from kdns.wire import iana, name
 from kdns.wire.message import HEADER, Edns, Query
 from kdns.wire.reply import Reply, RRset, write_reply
+
+T = TypeVar("T")
 
 FILE = "Corefile"
 Result = bytes | UpstreamError
@@ -71,6 +74,7 @@ class FakeParts:
     block: Block = field(default_factory=lambda: Block((".",)))
     rng: Random = field(default_factory=lambda: Random(1))
     hostname: str = "node-1"
+    judged: bool = False
     meters: Meters = field(default_factory=Meters)
     clock: ManualClock = field(default_factory=ManualClock)
     upstreams: dict[tuple[str, int], UpstreamExchange] = field(default_factory=dict)
@@ -105,6 +109,14 @@ class FakeParts:
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
         return self.clock.call_later(delay, callback)
+
+    def aside(self, work: Callable[[], T]) -> Pending[T]:
+        pending: Pending[T] = Pending()
+        try:
+            pending.resolve(work())
+        except Exception as error:  # noqa: BLE001 - whoever waits is told
+            pending.fail(error)
+        return pending
 
     def local_addresses(self) -> tuple[bytes, ...]:
         return self.addresses
@@ -267,6 +279,11 @@ def addresses(owner: str, *last: int, ttl: int = 30) -> RRset:
     """A record set of 192.0.2.x."""
     rdatas = tuple(bytes((192, 0, 2, n)) for n in last)
     return RRset(name.from_text(owner), iana.A, ttl, rdatas)
+
+
+def networks(*prefixes: str) -> list[IPv4Network | IPv6Network]:
+    """The networks of these prefixes."""
+    return [ip_network(prefix) for prefix in prefixes]
 
 
 def says(reply: Reply, **flags: bool) -> Callable[[bytes], bytes]:
