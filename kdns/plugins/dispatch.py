@@ -24,6 +24,8 @@ from kdns.plugins.hot import (
     Prepared,
     Span,
     Table,
+    exchanged,
+    in_runs,
     orders,
     windows,
 )
@@ -34,7 +36,7 @@ from kdns.wire import iana, name
 from kdns.wire.errors import WireError
 from kdns.wire.iana import Rcode
 from kdns.wire.message import MIN_UDP_SIZE, Query, read_query, salvage
-from kdns.wire.reply import MAX_UDP_SIZE, Reply, size_limit, write_reply
+from kdns.wire.reply import MAX_UDP_SIZE, Draw, Reply, size_limit, write_reply
 
 log = logging.getLogger("kdns.query")
 
@@ -258,18 +260,10 @@ class Dispatcher:
             question = (question, room)
         end = 2 + _HEADER + len(query.key)
         body = made[2 : 2 + _HEADER] + query.key + made[end:]
-        bodies: tuple[bytes, ...] = (body,)
-        turning = None
-        if reply.rotated:
-            span = _rotated_span(body, query, reply)
-            if span is None:
-                return
-            if is_cut:
-                # Some take it for the whole, and are not to share a few addresses for ever.
-                bodies = windows(body, *span[:2], reply.answer[-1].rdatas)
-            else:
-                bodies = orders(body, *span)
-                turning = span if len(bodies) < span[2] else None
+        in_orders = _in_orders(body, query, reply, is_cut=is_cut)
+        if in_orders is None:
+            return
+        bodies, turning, draw = in_orders
         depends = reply.depends
         # What rests on more than a lease is made of more than one answer, and not all of it ages.
         counts = len(depends) == 1 and isinstance(depends[0], Lease)
@@ -282,6 +276,7 @@ class Dispatcher:
             reply.by,
             do=query.do,
             turning=turning,
+            draw=draw,
         )
         self.hot.put(question, prepared)
 
@@ -454,6 +449,33 @@ def _rotated_span(body: bytes, query: Query, reply: Reply) -> Span | None:
     return start, end, len(rdatas)
 
 
+def _in_orders(
+    body: bytes, query: Query, reply: Reply, *, is_cut: bool
+) -> tuple[tuple[bytes, ...], Span | None, Draw | None] | None:
+    """A body in every order that it is handed out in; what of it turns, where these are too many;
+    and what says which is next, where they do not take turns. None: it is not to be at hand."""
+    if not reply.rotated:
+        return (body,), None, None
+    span = _rotated_span(body, query, reply)
+    if span is None:
+        return None
+    start, end, count = span
+    rdatas = reply.answer[-1].rdatas
+    draw = reply.drawn
+    if not count:
+        return (body,), None, None
+    if draw is not None:
+        bodies = exchanged(body, start, end, rdatas, draw.among)
+        return (bodies, None, draw) if bodies else None
+    if reply.runs:
+        return in_runs(body, start, end, rdatas, reply.runs), None, None
+    if is_cut:
+        # Some take it for the whole, and are not to share a few addresses for ever.
+        return windows(body, start, end, rdatas), None, None
+    bodies = orders(body, start, end, count)
+    return bodies, span if len(bodies) < count else None, None
+
+
 def _opt_size(query: Query, reply: Reply) -> int:
     if query.edns is None:
         return 0
@@ -495,8 +517,9 @@ class Front:
             return self._answer(wire, peer, self.table)
         began = self._monotonic()
         entry.hits += 1
-        bodies = entry.prepared.bodies
-        reply = wire[:2] + bodies[entry.hits % len(bodies)]
+        prepared = entry.prepared
+        bodies, draw = prepared.bodies, prepared.draw
+        reply = wire[:2] + bodies[entry.hits % len(bodies) if draw is None else draw()]
         self.table.seconds.observe(SECONDS, self._monotonic() - began)
         return reply
 

@@ -18,6 +18,7 @@ octets; what was not used since the last sweep goes first.
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from math import lcm
 from struct import Struct
 
 from kdns.plugins.block import Block, Counters
@@ -78,6 +79,7 @@ class Prepared:
 
     bodies: in every order that it is handed out in; each begins with the flags.
     turning: where a body has too many orders to have them all at hand, the records that turn.
+    draw: says which of the bodies is next; without it they take turns.
     """
 
     __slots__ = (
@@ -87,6 +89,7 @@ class Prepared:
         "by",
         "depends",
         "do",
+        "draw",
         "key",
         "octets",
         "places",
@@ -107,6 +110,7 @@ class Prepared:
         *,
         do: bool = False,
         turning: Span | None = None,
+        draw: Callable[[], int] | None = None,
     ) -> None:
         self.bodies = bodies
         self.depends = depends
@@ -116,6 +120,7 @@ class Prepared:
         self.by = by
         self.do = do
         self.turning = turning
+        self.draw = draw
         self.octets = len(bodies[0]) * len(bodies)
         self.key: object = None
         self.places: tuple[Entry, ...] = ()
@@ -133,6 +138,8 @@ class Prepared:
         """The reply in its next order."""
         used = self.used
         self.used = used + 1
+        if self.draw is not None:
+            return self.bodies[self.draw()]
         if self.turning is None:
             return self.bodies[used % len(self.bodies)]
         start, end, count = self.turning
@@ -165,8 +172,11 @@ class Counting(Prepared):
         *,
         do: bool = False,
         turning: Span | None = None,
+        draw: Callable[[], int] | None = None,
     ) -> None:
-        super().__init__(bodies, depends, block, qtype, rcode, by, do=do, turning=turning)
+        super().__init__(
+            bodies, depends, block, qtype, rcode, by, do=do, turning=turning, draw=draw
+        )
         self._counted = self.used
         self._ttls: tuple[int, ...] | None = None
 
@@ -252,7 +262,8 @@ class Entry:
 
     def turn(self) -> None:
         """Have the next order at `address`."""
-        self.address = self.addresses[self.hits % self.orders]
+        draw = self.prepared.draw
+        self.address = self.addresses[self.hits % self.orders if draw is None else draw()]
 
 
 _NONE: list[int] = []
@@ -578,6 +589,57 @@ def windows(body: bytes, start: int, end: int, rdatas: Sequence[bytes]) -> tuple
     count = max(1, min(total, MAX_ORDERS, MAX_ORDERS_SIZE // len(body)))
     cuts = [n * total // count * size for n in range(count)]
     return tuple([body[:start] + ring[cut : cut + end - start] + body[end:] for cut in cuts])
+
+
+def in_runs(
+    body: bytes, start: int, end: int, rdatas: Sequence[bytes], runs: Sequence[int]
+) -> tuple[bytes, ...]:
+    """A body whose record set, or its beginning, in start:end, is handed out with each of its parts
+    turned for itself: each record of the first part comes first as often as the others of it.
+
+    rdatas: of the whole set, equal in size; runs: how many of them stand together, 1 or more each.
+    """
+    most = max(1, min(MAX_ORDERS, MAX_ORDERS_SIZE // len(body)))
+    first = runs[0]
+    count = min(lcm(*runs), most // first * first or most)
+    made: list[list[bytes]] = []
+    for turn in range(count):
+        order: list[bytes] = []
+        at = 0
+        for size in runs:
+            cut = at + (turn % size if size <= count else turn * size // count)
+            order += [*rdatas[cut : at + size], *rdatas[at:cut]]
+            at += size
+        made.append(order)
+    return _ordered(body, start, end, made)
+
+
+def exchanged(
+    body: bytes, start: int, end: int, rdatas: Sequence[bytes], among: int
+) -> tuple[bytes, ...]:
+    """A body with each of the first `among` records of the set, which in start:end stands whole or
+    as far as there is room, in the place of its first; empty where these are too many to be kept.
+    """
+    if among > MAX_ORDERS or among * len(body) > MAX_ORDERS_SIZE:
+        return ()
+    made: list[list[bytes]] = []
+    for chosen in range(among):
+        order = list(rdatas)
+        order[0], order[chosen] = order[chosen], order[0]
+        made.append(order)
+    return _ordered(body, start, end, made)
+
+
+def _ordered(body: bytes, start: int, end: int, made: list[list[bytes]]) -> tuple[bytes, ...]:
+    """The body with its record set in each of these orders, as far as there is room."""
+    head = body[start : start + 12]
+    held = (end - start) // (12 + len(made[0][0]))
+    return tuple(
+        [
+            body[:start] + b"".join([head + rdata for rdata in order[:held]]) + body[end:]
+            for order in made
+        ]
+    )
 
 
 def _turned(body: bytes, start: int, end: int, cut: int) -> bytes:

@@ -63,6 +63,8 @@ class Passed(Reply):
         self.do = False
         self.depends = None
         self.rotated = False
+        self.runs = ()
+        self.drawn = None
         self.carried = carried
 
     def copy(self) -> "Passed":

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from kdns.wire import iana, name
 from kdns.wire.message import HEADER, MIN_UDP_SIZE, Query
@@ -61,6 +61,17 @@ class Carried:
     ttls: tuple[int, ...]
 
 
+class Draw(Protocol):
+    """Says, anew each time, which record of a set stands first: one of the first `among`."""
+
+    @property
+    def among(self) -> int:
+        """How many there are to choose from."""
+
+    def __call__(self) -> int:
+        """The place, from 0, of the one that changes places with the first."""
+
+
 @dataclass(slots=True)
 class Reply:
     """What a handler found. The dispatcher adds ID, question, RD, CD, RA, OPT, and writes it.
@@ -71,7 +82,9 @@ class Reply:
     options: EDNS options for a client that speaks EDNS, as (code, data).
     depends: whatever the reply rests on, so that it can be kept until that changes; () for what
     never changes, None for what must not be kept.
-    rotated: the last set of the answer may be handed out in any order.
+    rotated: the last set of the answer may be handed out in any order; or, where `runs` says how
+    many of its records stand together, with each such part turned for itself; or, where there is
+    `drawn`, as that says each time.
     carried: the three sections as octets, where they are at hand. See wire.passed.
     upstream: who gave it, where it was handed on; for our log.
     """
@@ -90,6 +103,8 @@ class Reply:
     do: bool = False
     depends: tuple[object, ...] | None = None
     rotated: bool = False
+    runs: tuple[int, ...] = ()
+    drawn: Draw | None = None
     carried: Carried | None = None
     upstream: str = ""
 

@@ -2,6 +2,7 @@
 
 import weakref
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,17 @@ from hypothesis import strategies as st
 
 from kdns.plugins import hot
 from kdns.plugins.block import Block
-from kdns.plugins.hot import Entry, HotAnswers, Prepared, Span, Table, orders, windows
+from kdns.plugins.hot import (
+    Entry,
+    HotAnswers,
+    Prepared,
+    Span,
+    Table,
+    exchanged,
+    in_runs,
+    orders,
+    windows,
+)
 from kdns.telemetry.histogram import SECONDS
 
 
@@ -25,9 +36,10 @@ def prepared(
     qtype: int = 1,
     turning: Span | None = None,
     do: bool = False,
+    draw: Callable[[], int] | None = None,
 ) -> Prepared:
     made = bodies or (b"body",)
-    return Prepared(made, depends, block, qtype, 0, "test", do=do, turning=turning)
+    return Prepared(made, depends, block, qtype, 0, "test", do=do, turning=turning, draw=draw)
 
 
 def hit(table: Table, key: bytes, times: int = 1) -> None:
@@ -331,6 +343,91 @@ def test_what_has_too_many_orders_is_turned_when_it_is_asked_for(block: Block) -
     table = Table("udp", 1)
     table.put(b"key", one)
     assert not table.entries, "a table has finished answers alone"
+
+
+START = 20
+
+
+def body_of(rdatas: list[bytes]) -> bytes:
+    """With these records from START to 11 octets before its end."""
+    return bytes(START) + b"".join([b"\xc0\x0c----------" + each for each in rdatas]) + bytes(11)
+
+
+def told(body: bytes) -> list[bytes]:
+    return [body[at + 12 : at + 16] for at in range(START, len(body) - 11, 16)]
+
+
+some_runs = st.lists(st.integers(1, 7), min_size=2, max_size=4) | st.lists(
+    st.integers(1, 90), min_size=2, max_size=3
+)
+
+
+@given(some_runs, st.integers(1, 300), st.sampled_from((16, 64)))
+def test_each_part_of_a_set_turns_for_itself(runs: list[int], room: int, most: int) -> None:
+    """What there is no room for is left out; of the first part nobody goes before the others."""
+    rdatas = [b"%4d" % number for number in range(sum(runs))]
+    body = body_of(rdatas[:room])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hot, "MAX_ORDERS", most)
+        made = in_runs(body, START, len(body) - 11, rdatas, runs)
+    assert made[0] == body
+    assert len(made) <= most
+    assert sum(map(len, made)) <= hot.MAX_ORDERS_SIZE
+    firsts = Counter(told(each)[0] for each in made)
+    assert set(firsts) <= set(rdatas[: runs[0]])
+    assert len(set(firsts.values())) == 1
+    assert len(firsts) == runs[0] or len(firsts) == len(made)
+    for each in made:
+        assert each[:START] + each[-11:] == bytes(START + 11)
+        at, left = 0, told(each)
+        for size in runs:
+            part = rdatas[at : at + size]
+            shown, left = left[:size], left[size:]
+            turn = part.index(shown[0]) if shown else 0
+            assert shown == (part[turn:] + part[:turn])[: len(shown)]
+            at += size
+
+
+@given(st.integers(2, 70), st.integers(1, 70), st.integers(1, 70))
+def test_each_of_the_first_can_change_places_with_the_first(
+    total: int, among: int, room: int
+) -> None:
+    among = min(among, total)
+    rdatas = [b"%4d" % number for number in range(total)]
+    body = body_of(rdatas[:room])
+    made = exchanged(body, START, len(body) - 11, rdatas, among)
+    if among > hot.MAX_ORDERS or among * len(body) > hot.MAX_ORDERS_SIZE:
+        assert made == ()
+        return
+    for chosen, each in enumerate(made):
+        expected = list(rdatas)
+        expected[0], expected[chosen] = expected[chosen], expected[0]
+        assert each == body_of(expected[:room])
+    assert len(made) == among
+
+
+def test_large_replies_are_not_kept_in_many_orders() -> None:
+    rdatas = [b"%4d" % number for number in range(2500)]
+    body = body_of(rdatas)
+    assert exchanged(body, START, len(body) - 11, rdatas, 2) == ()
+    assert in_runs(body, START, len(body) - 11, rdatas, (1250, 1250)) == (body,)
+
+
+def test_what_is_drawn_is_drawn_anew_for_each(block: Block) -> None:
+    """Whether it is handed out by a listener of its own or on the way."""
+    chance = iter((2, 2, 0, 1, 2, 0))
+    one = prepared(block, b"a", b"b", b"c", draw=lambda: next(chance))
+    assert [one.body() for _ in range(3)] == [b"c", b"c", b"a"]
+    places = {b"a": 1, b"b": 2, b"c": 3}
+    table = Table("udp", 1, lambda body: (places[body], None))
+    table.put(b"key", one)
+    entry = table.entries[b"key"]
+    sent = []
+    for _ in range(3):
+        entry.hits += 1
+        entry.turn()
+        sent.append(entry.address)
+    assert sent == [2, 3, 1]
 
 
 def test_each_order_is_handed_out_equally_often_and_none_twice_in_a_row(block: Block) -> None:
