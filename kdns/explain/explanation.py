@@ -27,6 +27,7 @@ from kdns.plan import Plan, PlannedBlock
 from kdns.plugins.chain import MAX_ALIASES
 from kdns.plugins.forward import Forward
 from kdns.plugins.kubernetes import Kubernetes, is_reverse
+from kdns.plugins.loadbalance import LoadBalance
 from kdns.wire import iana, name
 from kdns.wire.message import Query
 from kdns.wire.reply import Reply, RRset, write_reply
@@ -117,6 +118,8 @@ class Explainer:
         for known in block.directives:
             settings = known.settings
             match settings:
+                case LoadBalance() if settings.chooses:
+                    tried.notes.append(f"loadbalance: {settings.explain()}")
                 case Kubernetes():
                     if self._in_cluster(tried, settings, rtype, depth):
                         return tried

@@ -28,6 +28,9 @@ COREFILE = """. {{
 }}
 alone.test {{
     kubernetes alone.test
+    loadbalance {{
+        prefer 10.1.0.0/16
+    }}
 }}
 """
 
@@ -236,3 +239,9 @@ def test_the_search_ends_with_the_first_answer() -> None:
 def test_the_name_of_an_address_is_its_reverse_name() -> None:
     assert address_of("10.96.0.7") == "7.0.96.10.in-addr.arpa."
     assert address_of("web") == "web"
+
+
+def test_that_some_addresses_come_first_is_told() -> None:
+    expected = "addresses are handed out in turn; always first are addresses in 10.1.0.0/16"
+    assert follow("db.shop.svc.alone.test.").notes == [f"loadbalance: {expected}"]
+    assert follow("db.shop.S").notes == []

@@ -90,6 +90,7 @@ class Server:
         parsed = cast("Kubernetes", settings(kubernetes.parse, COREFILE))
         parts.clusters[parsed.source()] = cluster
         handler = parsed.build(parts, always(Reply(by="next")))
+        self.unbalanced = handler
         self.block.handler = settings(loadbalance.parse, "loadbalance").build(parts, handler)
         self.block.watches_queries = not keeps
         self.dispatcher.serve(self.block)
@@ -348,6 +349,74 @@ def test_records_that_turn_and_have_no_room_at_all_do_not_turn() -> None:
     replies = [server.wire(PLAIN, name.from_text(WEB), iana.A) for _ in range(4)]
     assert len(set(replies)) == 1
     assert server.hits == 2
+
+
+class Drawn:
+    """Says what it is told to."""
+
+    def __init__(self, among: int, *numbers: int) -> None:
+        self.among = among
+        self.numbers = list(numbers)
+
+    def __call__(self) -> int:
+        return self.numbers.pop(0)
+
+
+TCP = Client(proto="tcp")
+CASED = Client(case=0b1010)
+
+
+@pytest.mark.parametrize("client", [PLAIN, TCP, CASED])
+def test_a_set_that_is_drawn_from_is_drawn_from_for_each(client: Client) -> None:
+    server = Server(synced())
+    drawn = Drawn(3, 2, 0, 1, 1, 2)
+    reply = Reply(answer=(addresses(WEB, 1, 2, 3),), rotated=True, drawn=drawn, depends=())
+    server.block.handler = always(reply)
+    told = [server.first(client=client)[-1] for _ in range(6)]
+    assert told == list("131223")
+    assert server.hits == (0 if client is CASED else 4)
+
+
+def test_of_a_set_without_room_for_all_each_can_be_the_first() -> None:
+    server = Server(synced())
+    drawn = Drawn(60, 59, 0, 58)
+    held = addresses(WEB, *range(1, 61))
+    reply = Reply(answer=(held,), rotated=True, drawn=drawn, depends=())
+    server.block.handler = always(reply)
+    told = [server.first().rpartition(".")[2] for _ in range(4)]
+    assert told == ["1", "60", "1", "59"]
+
+
+def test_a_set_that_is_drawn_from_and_has_no_room_at_all_stands() -> None:
+    server = Server(synced())
+    sets = addresses(WEB, *range(40)), addresses("www.example", *range(40))
+    reply = Reply(answer=sets, rotated=True, drawn=Drawn(40), depends=())
+    server.block.handler = always(reply)
+    assert len({server.wire(PLAIN, name.from_text(WEB), iana.A) for _ in range(4)}) == 1
+
+
+def test_a_set_with_too_many_to_draw_from_is_kept_for_nobody() -> None:
+    server = Server(synced())
+    held = addresses(WEB, *range(65))
+    reply = Reply(answer=(held,), rotated=True, drawn=Drawn(65), depends=())
+    server.block.handler = always(reply)
+    server.ask(WEB, client=TCP)
+    assert len(server.dispatcher.hot) == 0
+
+
+@pytest.mark.parametrize("client", [PLAIN, TCP, CASED])
+def test_preferred_addresses_stay_first_in_what_is_at_hand(client: Client) -> None:
+    """Forty addresses of which two are preferred: whole over TCP, and as far as there is room."""
+    server = Server(synced(service("web.shop", "None"), slice_("s1.shop", "web", *MANY)))
+    parts = Parts(block=server.block)
+    configured = settings(loadbalance.parse, "loadbalance {\nprefer 10.1.0.4/31\n}")
+    server.block.handler = configured.build(parts, server.unbalanced)
+    replies = [server.ask(WEB, client=client).answer[-1] for _ in range(40)]
+    orders = [[str(rdata) for rdata in reply] for reply in replies]
+    assert Counter(order[0] for order in orders) == {"10.1.0.4": 20, "10.1.0.5": 20}
+    assert {frozenset(order[:2]) for order in orders} == {frozenset(("10.1.0.4", "10.1.0.5"))}
+    assert len({order[2] for order in orders}) >= 20
+    assert len(server.dispatcher.hot) == 1
 
 
 def test_what_has_options_without_a_sure_room_is_kept_for_nobody() -> None:
