@@ -282,8 +282,9 @@ def is_http(url: str) -> bool:
     """Whether it is a URL that can be asked: http or https, a host, and a port that is one."""
     try:
         parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket without its other half
+        host = (parts.hostname or "").encode("idna")  # as whoever resolves it does
+        return parts.scheme in {"http", "https"} and bool(host) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket without its other half, a long label
         return False
 
 

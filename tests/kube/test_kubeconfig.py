@@ -276,7 +276,9 @@ async def test_a_token_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         await kubeconfig(str(path))
 
 
-@pytest.mark.parametrize("server", ["10.0.0.1", "ftp://10.0.0.1", "https://a:66666"])
+@pytest.mark.parametrize(
+    "server", ["10.0.0.1", "ftp://10.0.0.1", "https://a:66666", "https://a..b"]
+)
 async def test_a_server_that_is_no_url_is_quoted(tmp_path: Path, server: str) -> None:
     path = config(tmp_path, {}, server=server)
     with pytest.raises(CredentialsError, match=rf"server '{server}': expected an http"):
