@@ -66,6 +66,7 @@ class Audit:
         self._continue = ""
         self._version = ""
         versions.begin()
+        self._begun = versions.begun
 
     @property
     def query(self) -> dict[str, str]:
@@ -73,11 +74,19 @@ class Audit:
         return {"limit": str(PAGE_LIMIT), "continue": self._continue}
 
     def on_page(self, body: Octets) -> bool:
-        """Compare one page; whether more are to come. Raises ObjectError for what is no page."""
+        """Compare one page; whether more are to come.
+
+        Raises ObjectError for what is no page, and when a list has begun meanwhile: what that
+        leaves out is not to be called named by this one.
+        """
+        if self._versions.begun != self._begun:
+            raise ObjectError("overtaken by a list")
         page = decode_identities(body)
         kinds = ("PartialObjectMetadataList", f"{self._resource.kind}List")
         if page.kind not in kinds or not page.metadata.resource_version:
             raise ObjectError(f"expected a {kinds[0]}, got {page.kind or 'none'}")
+        if self._continue and page.metadata.continue_ == self._continue:
+            raise ObjectError("a page is followed by itself")
         versions = self._versions
         for item in page.items or ():
             meta = item.metadata
@@ -96,10 +105,11 @@ class Audit:
     def is_passed(self, version: str) -> bool:
         """Whether a watch that has come to `version` has told all that the list knew.
 
-        Versions are compared as numbers, as the API allows for those of one resource.
+        Versions are compared as numbers, as the API allows for those of one resource: by length
+        first, so that they may have any number of digits.
         """
         if version.isdecimal() and self._version.isdecimal():
-            return int(version) >= int(self._version)
+            return (len(version), version) >= (len(self._version), self._version)
         return version == self._version
 
     def verdict(self) -> Verdict:

@@ -22,8 +22,8 @@ _NAMED = 1 << DIGEST_BITS
 class Versions:
     """What was told of one resource.
 
-    digest: the sum, modulo 2**48. gone: the places (see `place`) of what was taken away since
-    `begin`; empty from `settle` on.
+    digest: the sum, modulo 2**48. begun: how often `begin` was called. gone: the places (see
+    `place`) of what was taken away since `begin`; empty from `settle` on.
     """
 
     def __init__(self, resource: Resource) -> None:
@@ -33,6 +33,7 @@ class Versions:
         self._unnamed = 0
         self._open = False
         self.digest = 0
+        self.begun = 0
         self.gone: set[int] = set()
 
     def __len__(self) -> int:
@@ -48,6 +49,7 @@ class Versions:
         if self._open:
             self.settle()
         self._open = True
+        self.begun += 1
         self._mark ^= _NAMED
         self._unnamed = len(self._told)
 

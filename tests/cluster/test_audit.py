@@ -133,3 +133,28 @@ def test_a_verdict_names_a_few_of_what_is_wrong() -> None:
     assert str(Verdict(wrong, 2)) == "4 not told (a/w, a/x, a/y, ...), 2 told and gone"
     assert str(Verdict((("", "ns"),), 0)) == "1 not told (ns), 0 told and gone"
     assert str(Verdict((), 1)) == "0 not told, 1 told and gone"
+
+
+def test_versions_may_have_any_number_of_digits() -> None:
+    audit, _ = begun({})
+    audit.on_page(page({}).replace(b'"10"', b'"1%b"' % (b"0" * 5000)))
+    assert not audit.is_passed("9" * 5000)
+    assert audit.is_passed("9" * 5001)
+
+
+def test_a_page_that_is_followed_by_itself_is_none() -> None:
+    audit, _ = begun({})
+    assert audit.on_page(page({}, token="more"))
+    with pytest.raises(ObjectError, match="followed by itself"):
+        audit.on_page(page({}, token="more"))
+
+
+def test_an_audit_that_a_list_overtakes_calls_nothing_named_in_that() -> None:
+    audit, versions = begun({"x": 1, "y": 2})
+    assert audit.on_page(page({"x": 1}, token="more"))
+    versions.begin()
+    versions.put(("a", "x"), "1")
+    with pytest.raises(ObjectError, match="overtaken"):
+        audit.on_page(page({"y": 2}))
+    versions.sweep()
+    assert len(versions) == 1
