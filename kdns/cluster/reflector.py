@@ -70,6 +70,10 @@ WATCH_SECONDS = (300, 600)
 """Range of `timeoutSeconds`: random, so that many reflectors do not come back at one moment."""
 BACKOFF_FIRST = 1.0
 BACKOFF_CAP = 30.0
+MAX_SAID = 1000
+"""Characters of what the server says of a failure that are handed on."""
+BRIEF_TRIES = 3
+"""How far the waits after brief watches grow: beyond 4 seconds, changes would be told too late."""
 RETRY_AFTER_CAP = 300.0
 """Seconds. The longest Retry-After obeyed: beyond it, one more question is the lesser evil."""
 
@@ -156,9 +160,12 @@ class Reflector:
         self._listing = False  # a list has begun
         self._keys: set[Key] = set()
         self._failures = 0  # in a row
-        self._restarts = 0  # lists begun again since a watch last told something
+        self._restarts = 0  # lists begun again since a watch last lasted
+        self._brief = 0  # watches in a row that told something and were soon over
         self._silent = 0  # watches in a row that ended without a line
+        self._asked_from = ""  # the version of the present watch, or of the next one
         self._heard = False  # the present watch told something
+        self._lasting = False  # and went on
         self._refreshed = False  # credentials were refreshed, and nothing has succeeded since
 
     @property
@@ -176,6 +183,7 @@ class Reflector:
         if not self._version and not self._streaming:
             query = {"limit": str(PAGE_LIMIT), "continue": self._continue}
             return ListRequest(self.target(query))
+        self._asked_from = self._version
         timeout = self._rng.randint(*WATCH_SECONDS)
         query = {
             "watch": "true",
@@ -217,6 +225,8 @@ class Reflector:
             page = decode_list(body)
         except ObjectError as error:
             return self._fail(str(error))
+        if self._continue and page.metadata.continue_ == self._continue:
+            return self._restart("a page is followed by itself")
         # Every field of a list is optional to the decoder: `{}` would read as an empty cluster.
         if page.kind != f"{self.resource.kind}List" or not page.metadata.resource_version:
             return self._fail(f"expected a {self.resource.kind}List, got {page.kind or 'none'}")
@@ -231,16 +241,27 @@ class Reflector:
             self._end_list(page.metadata.resource_version)
         return GO_ON
 
-    def on_watch_start(self) -> None:
-        """The server answered a watch with 200: the credentials and the rights are good."""
-        self._heard = False
+    def on_watch_start(self) -> Pause | None:
+        """The server answered a watch with 200: the credentials and the rights are good.
+
+        None: read on; else: leave this watch, as after `on_watch_line`.
+        """
+        self._heard = self._lasting = False
+        self._succeed()
         if not self._version:
+            if self._asked_from:
+                return GO_ON  # to list was asked for after this
             self._forget_list()
             self._begin_list()
-        self._succeed()
+        return None
 
     def on_watch_line(self, line: bytes) -> Pause | None:
-        """One line of the watch, without its newline. None: read on; else: leave this watch."""
+        """One line of the watch, without its newline. None: read on; else: leave this watch.
+
+        A blank one tells nothing and is wrong with nothing: JSON may stand between blanks.
+        """
+        if not self._version and not self._listing:
+            return GO_ON  # to list was asked for after this
         try:
             event = decode_event(line)
             if event.type is EventType.ERROR:
@@ -249,10 +270,20 @@ class Reflector:
                 return self._on_initial(event)
             self._on_event(event)
         except ObjectError as error:
-            return self._restart(str(error))
+            return self._restart(str(error)) if line.strip() else None
         self._heard = True
-        self._failures = self._restarts = self._silent = 0
+        self._failures = self._silent = 0
         return None
+
+    def on_watch_lasting(self) -> None:
+        """The watch has been open for a while: if it told something, all is well again.
+
+        To have told something is not enough: a server may do so and then fail, at once and for
+        ever, and would be asked for lists as fast as it gives them.
+        """
+        if self._heard:
+            self._lasting = True
+            self._restarts = self._brief = 0
 
     def on_watch_end(self) -> Pause:
         """The server ended the watch in good order, or has said nothing for too long.
@@ -262,11 +293,16 @@ class Reflector:
         A healthy server has sent at least a bookmark by then. Two watches without a line may mean
         a version from a future that is no more (etcd restored from a backup): the server accepts
         it and says nothing for ever. So the second is followed by a list.
+
+        One that told something and was soon over is followed by the next at once; several in a
+        row, after pauses.
         """
         if not self._version:
             return self._fail("the stream ended before all was told")
         if self._heard:
-            return GO_ON
+            self._brief += not self._lasting
+            tries = min(self._brief - 1, BRIEF_TRIES)
+            return Pause(full_jitter(tries, self._rng)) if tries > 0 else GO_ON
         self._silent += 1
         if self._silent == 1:
             return GO_ON
@@ -280,7 +316,7 @@ class Reflector:
         `headers` is asked for `Retry-After` and `Date` only.
         """
         status = decode_status(body)
-        said = status.message or status.reason or "no reason given"
+        said = _said(status)
         if code == 401:
             return self._on_unauthorized(said)
         if code in (400, 422) and self._streaming and not self._version:
@@ -395,7 +431,7 @@ class Reflector:
         self._version = version or self._version
 
     def _on_error(self, status: Status) -> Pause:
-        said = status.message or status.reason or "no reason given"
+        said = _said(status)
         if status.code != 410:
             self._restarts += 1  # 410 is part of life; of anything else the server may be ill
         return self._restart(f"the watch ended with {status.code}: {said}")
@@ -454,6 +490,13 @@ def _key(meta: Meta | Identity) -> Key:
     return meta.namespace, meta.name
 
 
+def _said(status: Status) -> str:
+    """Its words, in one line that is no longer than people read."""
+    text = status.message or status.reason or "no reason given"
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[:MAX_SAID]).split())
+    return f"{line}..." if len(text) > MAX_SAID else line
+
+
 def retry_after(headers: Mapping[str, str]) -> float:
     """The seconds that Retry-After asks for, within reason; 0 when it says nothing of use.
 
@@ -466,5 +509,5 @@ def retry_after(headers: Mapping[str, str]) -> float:
     try:
         until, now = parsedate_to_datetime(value), parsedate_to_datetime(headers.get("Date", ""))
         return min(max((until - now).total_seconds(), 0.0), RETRY_AFTER_CAP)
-    except (TypeError, ValueError):  # no date; or one of the two without a zone
+    except (TypeError, ValueError, OverflowError):  # no date; or one of the two without a zone
         return 0.0

@@ -10,6 +10,7 @@ from kdns.cluster.objects import Resource
 from kdns.cluster.reflector import (
     BACKOFF_CAP,
     GO_ON,
+    MAX_SAID,
     RETRY_AFTER_CAP,
     WATCH_SECONDS,
     ListRequest,
@@ -214,7 +215,6 @@ def test_a_deletion_counts_however_malformed_the_last_state(
 @pytest.mark.parametrize(
     "text",
     [
-        b"",
         b"hello",
         b"\xff",
         b"[" * 100_000,
@@ -227,6 +227,15 @@ def test_a_deletion_counts_however_malformed_the_last_state(
 def test_a_line_that_tells_no_event_means_a_relist(watching: Reflector, text: bytes) -> None:
     assert watching.on_watch_line(text) == GO_ON
     assert isinstance(watching.next_request(), ListRequest)
+
+
+def test_a_blank_line_tells_nothing_and_is_no_harm(watching: Reflector) -> None:
+    for text in (b"", b" ", b"\t\r"):
+        assert watching.on_watch_line(text) is None
+    assert watching.version == "7"
+    watching.on_watch_end()
+    watching.on_watch_start()
+    assert watching.on_watch_end().delay > 0, "two watches without a line"
 
 
 def test_a_relist_keeps_what_is_held_until_its_last_page(watching: Reflector, held: Held) -> None:
@@ -256,7 +265,78 @@ def test_watches_that_have_gone_at_once_do_not_make_a_storm_of_lists(
         watching.on_page(page("x"))
     assert delays == [0, 1, 2, 4, 8, 16, 30, 30]
     watching.on_watch_line(line("ADDED", 8))
+    watching.on_watch_lasting()
     assert watching.on_status(410, b"", {}).delay == 0
+
+
+def test_watches_that_tell_something_and_have_gone_make_no_storm_of_lists_either(
+    watching: Reflector,
+) -> None:
+    gone = b'{"type":"ERROR","object":{"code":410}}'
+    delays = []
+    for _ in range(4):
+        watching.on_watch_line(line("ADDED", 8))
+        pause = watching.on_watch_line(gone)
+        assert pause is not None
+        delays.append(pause.delay)
+        watching.on_page(page("x"))
+        watching.on_watch_start()
+    assert delays == [0, 1, 2, 4]
+
+
+def test_watches_that_tell_something_and_soon_end_make_no_storm_of_watches(
+    watching: Reflector,
+) -> None:
+    delays = []
+    for _ in range(6):
+        watching.on_watch_line(line("ADDED", 8))
+        delays.append(watching.on_watch_end().delay)
+        watching.on_watch_start()
+    assert delays == [0, 1, 2, 4, 4, 4]
+    assert watching.failure == ""
+    watching.on_watch_line(line("ADDED", 9))
+    watching.on_watch_lasting()
+    assert watching.on_watch_end() == GO_ON
+    watching.on_watch_start()
+    watching.on_watch_line(line("ADDED", 10))
+    assert watching.on_watch_end() == GO_ON, "it is the first one again"
+
+
+def test_a_watch_that_lasts_and_tells_nothing_is_no_good_sign(watching: Reflector) -> None:
+    for delay in (0, 1, 2):
+        assert watching.on_status(410, b"", {}).delay == delay
+        watching.on_page(page("x"))
+        watching.on_watch_start()
+        watching.on_watch_lasting()
+
+
+def test_a_page_that_is_followed_by_itself_is_no_list(reflector: Reflector) -> None:
+    assert reflector.on_page(page("x", token="more")) == GO_ON
+    assert reflector.on_page(page("y", token="more")) == GO_ON
+    assert target(reflector)[1] == {"limit": "500"}
+    reflector.on_page(page("x", token="more"))
+    assert reflector.on_page(page("y", token="more")).delay > 0
+    assert reflector.failure == "list services: a page is followed by itself"
+    assert not reflector.synced
+
+
+# To list is asked for by an audit, whatever goes on at that moment
+
+
+def test_a_watch_that_was_asked_for_before_that_is_left(watching: Reflector) -> None:
+    watching.on_watch_end()
+    watching.next_request()
+    watching.relist()
+    assert watching.on_watch_start() == GO_ON
+
+
+def test_what_the_present_watch_goes_on_to_say_is_no_part_of_the_list(
+    watching: Reflector, held: Held
+) -> None:
+    watching.relist()
+    assert watching.on_watch_line(line("ADDED", 8, "z")) == GO_ON
+    watching.on_page(page("x"))
+    assert set(held.objects) == {("a", "x")}
 
 
 # Failures
@@ -284,6 +364,14 @@ def test_a_lost_watch_goes_on_from_the_last_version(watching: Reflector) -> None
     watching.on_watch_line(line("ADDED", 8))
     watching.on_connection_lost("reset")
     assert target(watching)[1]["resourceVersion"] == "8"
+
+
+def test_what_the_server_says_is_one_line_of_a_bounded_length(reflector: Reflector) -> None:
+    said = json.dumps({"message": "so\nmuch\x1b[31m" + "x" * 100_000}).encode()
+    reflector.on_status(500, said, {})
+    assert reflector.failure.startswith("list services: HTTP 500: so much [31mxxx")
+    assert reflector.failure.endswith("x...")
+    assert len(reflector.failure) < 2 * MAX_SAID
 
 
 def test_401_refreshes_the_credentials_once_at_once_and_then_backs_off(

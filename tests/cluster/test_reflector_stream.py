@@ -219,6 +219,7 @@ def test_the_recorded_stream_of_a_server_is_understood(streaming: Reflector, hel
         ("Wed, 21 Oct 2025 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:30 GMT", RETRY_AFTER_CAP),
         ("Wed, 21 Oct 2015 07:28:30 GMT", "", 0),
         ("Wed, 21 Oct 2015 07:28:30 GMT", "Wed, 21 Oct 2015 07:28:00 -0000", 0),
+        ("Wed, 21 Oct 2015 07:28:30 +9999999999999999", "Wed, 21 Oct 2015 07:28:00 GMT", 0),
         ("soon", "Wed, 21 Oct 2015 07:28:00 GMT", 0),
         ("", "", 0),
     ],
