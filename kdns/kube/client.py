@@ -8,11 +8,20 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from math import inf
 from typing import NoReturn, Self
 
-from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector
+from aiohttp import (
+    ClientError,
+    ClientResponse,
+    ClientResponseError,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+    TCPConnector,
+)
 
 from kdns.cluster.audit import ACCEPT, Audit, Verdict
 from kdns.cluster.errors import ObjectError
@@ -29,6 +38,10 @@ MAX_PAGE = 512 << 20
 MAX_STATUS = 1 << 20
 CONNECT_SECONDS = 10.0
 LIST_SILENCE_SECONDS = 60.0
+PAGE_SECONDS = 300.0
+"""From the question to the last octet of a page; a server gives up on one after 60."""
+LASTING_SECONDS = 10.0
+"""A watch that has told something and been open for so long is one that goes well."""
 WATCH_SILENCE_SECONDS = 150.0
 """A healthy server sends a bookmark about every minute; a watch that is silent for longer than two
 of them, though nothing has closed it, is left for a new one."""
@@ -42,9 +55,9 @@ AUDIT_PATIENCE = 90.0
 """Seconds in which a watch must have come as far as the list of an audit: a bookmark is due every
 minute."""
 
-log = logging.getLogger("kdns.kube")
+JSON = "application/json"
 
-_Answer = AbstractAsyncContextManager[ClientResponse]
+log = logging.getLogger("kdns.kube")
 
 
 class _Follower:
@@ -57,6 +70,10 @@ class _Follower:
         """The present watch, to be left by rescheduling."""
         self.healing = False
         """It is left because an audit wants a list."""
+        self.end = inf
+        """When the server should have ended it, by the loop's clock."""
+        self.lasting = inf
+        """When it will have lasted; never again, once it has."""
 
 
 class ApiClient:
@@ -65,7 +82,8 @@ class ApiClient:
     `failures` has, for each resource that is in trouble now, what the trouble is in one line.
     `sleep` waits for a number of seconds; `max_line` and `max_page` bound, in bytes, what is read
     of one watch line and of one page of a list; `silence` is how long, in seconds, a watch may say
-    nothing, and `list_silence` how long a list may, streamed or not. `heard` has, by resource, when
+    nothing, and `list_silence` how long a list may, streamed or not, and whatever has yet to begin;
+    `page_seconds` is how long a page may take in all. `heard` has, by resource, when
     the server last proved that it tells us of it, by the clock `monotonic`: a page, an event or a
     bookmark. `patience` is how long, in seconds, an audit waits for a watch to come as far as its
     list. `meters` is where requests are counted.
@@ -83,6 +101,7 @@ class ApiClient:
         max_page: int = MAX_PAGE,
         silence: float = WATCH_SILENCE_SECONDS,
         list_silence: float = LIST_SILENCE_SECONDS,
+        page_seconds: float = PAGE_SECONDS,
         patience: float = AUDIT_PATIENCE,
         monotonic: Callable[[], float] = time.monotonic,
         meters: Meters | None = None,
@@ -91,6 +110,7 @@ class ApiClient:
         self.heard: dict[Resource, float] = {}
         self._silence = silence
         self._list_silence = list_silence
+        self._page_seconds = page_seconds
         self._patience = patience
         self._followers: dict[Resource, _Follower] = {}
         self._auditing = asyncio.Lock()
@@ -105,6 +125,8 @@ class ApiClient:
         # The limit is the number of reflectors, which the caller bounds; a watch holds its own.
         self._session = ClientSession(
             connector=TCPConnector(limit=0),
+            # What a proxy gives to browsers would go back with each request, and be ever more.
+            cookie_jar=DummyCookieJar(),
             headers={"User-Agent": "kdns"},
             # Compressing costs the server more than a local network does.
             skip_auto_headers=("Accept-Encoding",),
@@ -171,7 +193,7 @@ class ApiClient:
         while True:
             authorization = await self._connection.authorization(None)
             target = self.server + reflector.target(audit.query)
-            async with self._get(target, authorization, self._list_silence, ACCEPT) as response:
+            async with self._get(target, authorization, accept=ACCEPT) as response:
                 self._meter.answered(self.server, response.status)
                 if response.status != 200:
                     log.info("audit of %s: HTTP %d", reflector.resource.value, response.status)
@@ -200,27 +222,31 @@ class ApiClient:
     async def _exchange(self, reflector: Reflector, authorization: str) -> Pause:
         request, server = reflector.next_request(), self.server
         watches = isinstance(request, WatchRequest)
-        silence = self._silence if watches else self._list_silence
         began, status = self._monotonic(), None
         try:
-            async with self._get(server + request.target, authorization, silence) as response:
+            target = server + request.target
+            async with self._get(target, authorization, watches=watches) as response:
                 status = response.status
                 self._meter.answered(server, status)
                 if response.status >= 500:
                     return self._turn_from(server, await self._refused(reflector, response))
-                self._failed = 0
                 if response.status != 200:
+                    self._failed = 0
                     return await self._refused(reflector, response)
-                if watches:
+                if isinstance(request, WatchRequest):
                     self._meter.took(server, self._monotonic() - began)
-                    return await self._watch(reflector, server, response)
+                    return await self._watch(reflector, server, response, request.timeout)
                 page = await _read(response, self._max_page)
                 self._meter.took(server, self._monotonic() - began)
                 pause = await self._take_page(reflector, page)
+                self._failed = 0
                 self._hear(reflector)
                 return pause
         except TimeoutError:
             why = f"{server} does not answer"
+        except ClientResponseError as error:
+            # Without the URL, of which a part is chance: the same trouble is told once.
+            why = f"{server}: {' '.join(error.message.split())}"
         except (ClientError, OSError, ObjectError) as error:
             why = f"{server}: {reason(error)}"
         if status is None:
@@ -235,15 +261,17 @@ class ApiClient:
             self._failed += 1
         return GO_ON if self._failed < len(servers) else pause
 
-    def _get(
-        self, url: str, authorization: str, silence: float, accept: str = "application/json"
-    ) -> _Answer:
-        """GET. silence: seconds that may pass without a sign of the server."""
+    @asynccontextmanager
+    async def _get(
+        self, url: str, authorization: str, *, watches: bool = False, accept: str = JSON
+    ) -> AsyncIterator[ClientResponse]:
+        """GET. Raises TimeoutError when nothing comes for too long, or what comes never ends."""
         self._connection.renew()
         headers = {"Accept": accept}
         if authorization:
             headers["Authorization"] = authorization
-        return self._session.get(
+        silence = self._silence if watches else self._list_silence
+        asked = self._session.get(
             url,
             headers=headers,
             timeout=ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence),
@@ -252,16 +280,28 @@ class ApiClient:
             server_hostname=self._connection.server_hostname or None,
             proxy=self._connection.proxy or None,
         )
+        # What comes before the answer, a proxy's tunnel or interim answers, has no other limit.
+        async with asyncio.timeout(self._list_silence) as limit, asked as response:
+            if response.status == 200:
+                whole = asyncio.get_running_loop().time() + self._page_seconds
+                limit.reschedule(None if watches else whole)
+            yield response
 
     async def _refused(self, reflector: Reflector, response: ClientResponse) -> Pause:
         body = await _read(response, MAX_STATUS)
         return reflector.on_status(response.status, body, response.headers)
 
-    async def _watch(self, reflector: Reflector, server: str, response: ClientResponse) -> Pause:
+    async def _watch(
+        self, reflector: Reflector, server: str, response: ClientResponse, seconds: int
+    ) -> Pause:
         _keep_alive(response)
-        reflector.on_watch_start()
+        pause = reflector.on_watch_start()
         self._note(reflector)
+        if pause is not None:
+            return pause
         follower = self._followers[reflector.resource]
+        follower.end = asyncio.get_running_loop().time() + seconds
+        follower.lasting = self._monotonic() + LASTING_SECONDS
         try:
             async with asyncio.timeout(None) as follower.leave:
                 return await self._read_watch(reflector, response, follower)
@@ -280,16 +320,21 @@ class ApiClient:
         self._bound(reflector, follower)
         async for chunk in response.content.iter_any():
             due = self._monotonic() + TURN_SECONDS
+            told = False
             for line in lines.feed(chunk):
                 pause = reflector.on_watch_line(line)
                 if pause is not None:
                     return pause
+                told = told or bool(line.strip())
                 due = await self._share(due)
-            self._bound(reflector, follower)
-            self._hear(reflector)
-            follower.told.set()
+            if told:  # anything else is no sign that more will be
+                self._judge(reflector, follower)
+                self._bound(reflector, follower)
+                self._hear(reflector)
+                follower.told.set()
         if lines.unfinished:
             return reflector.on_connection_lost("the watch broke off within a line")
+        self._judge(reflector, follower)
         return reflector.on_watch_end()
 
     async def _take_page(self, reflector: Reflector, page: bytearray) -> Pause:
@@ -310,11 +355,24 @@ class ApiClient:
         await asyncio.sleep(0)
         return self._monotonic() + TURN_SECONDS
 
+    def _judge(self, reflector: Reflector, follower: _Follower) -> None:
+        """Whether the watch, from the end of its list on, has lasted."""
+        now = self._monotonic()
+        if not reflector.version:
+            follower.lasting = now + LASTING_SECONDS
+        elif now >= follower.lasting:
+            follower.lasting = inf
+            self._failed = 0
+            reflector.on_watch_lasting()
+
     def _bound(self, reflector: Reflector, follower: _Follower) -> None:
-        """While the state is told, wait no longer for more of it than for that of a page."""
+        """How long to wait for the next line; and while the state is told, for all of it."""
         if follower.leave is not None and not follower.healing:
-            soon = asyncio.get_running_loop().time() + self._list_silence
-            follower.leave.reschedule(None if reflector.version else soon)
+            now = asyncio.get_running_loop().time()
+            until = now + self._silence
+            if not reflector.version:
+                until = min(now, follower.end) + self._list_silence
+            follower.leave.reschedule(until)
 
     def _hear(self, reflector: Reflector) -> None:
         if not reflector.failure:

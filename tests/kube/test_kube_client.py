@@ -22,6 +22,7 @@ from kdns.kube.client import (
     LIST_SILENCE_SECONDS,
     MAX_LINE,
     MAX_PAGE,
+    PAGE_SECONDS,
     WATCH_SILENCE_SECONDS,
     ApiClient,
 )
@@ -132,6 +133,7 @@ async def running(
     max_line: int = MAX_LINE,
     silence: float = WATCH_SILENCE_SECONDS,
     list_silence: float = LIST_SILENCE_SECONDS,
+    page_seconds: float = PAGE_SECONDS,
     patience: float = AUDIT_PATIENCE,
     stream: bool = False,
     meters: Meters | None = None,
@@ -152,6 +154,7 @@ async def running(
         max_page=max_page,
         silence=silence,
         list_silence=list_silence,
+        page_seconds=page_seconds,
         patience=patience,
         monotonic=lambda: float(sink.told),
         meters=meters,
