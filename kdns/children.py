@@ -108,7 +108,7 @@ class Children:
         if self.end(number) == OTHER_VERSION:
             reason = f"kdns {kdns.__version__} runs, and another version is installed by now"
             raise OSError(errno.ENOEXEC, reason)
-        ours, theirs = _tie()
+        ours, theirs = tie()
         with theirs.link, theirs.hand:
             try:
                 self._living[number] = self._start(theirs)
@@ -175,7 +175,7 @@ def fork(count: int, bear: Bear, again: Again) -> Children:
     born: dict[int, tuple[int, Ties]] = {}
     try:
         for number in range(count):
-            ours, theirs = _tie()
+            ours, theirs = tie()
             with theirs.link, theirs.hand:
                 if (pid := os.fork()) == 0:
                     # Who keeps an end of the overseer's keeps the others from hearing that it ends.
@@ -207,8 +207,8 @@ def _live(bear: Bear, ties: Ties) -> None:
         os._exit(status)  # what is left of the parent's stack is not ours to unwind
 
 
-def _tie() -> tuple[Ties, Ties]:
-    """Both ends. Raises OSError."""
+def tie() -> tuple[Ties, Ties]:
+    """Both ends: the overseer's, and the worker's. Raises OSError."""
     links = socket.socketpair()
     try:
         hands = pair()

@@ -40,6 +40,7 @@ from kdns.net.files import LEAST, raise_limit
 from kdns.net.listen import ListenError
 from kdns.plan import DEFAULT_COREFILE, Plan, make_plan, read_corefile
 from kdns.process import have_standard_files, import_late, log_to_stdout, run
+from kdns.rehearsal import rehearse
 from kdns.reloading import Reloader
 from kdns.roles import NotReadyError
 from kdns.sockets import Sockets, open_sockets
@@ -116,6 +117,7 @@ def serve(options: argparse.Namespace) -> int:
     # The workers come first: who keeps no socket of ours open cannot keep one open for too long.
     # They come before the first line of the log too, which a thread writes.
     import_late()
+    rehearse()
     again = Again(_command(), os.environ, limit, options.log_format)
     try:
         children = fork(processes, lambda ties: live(ties, limit), again)

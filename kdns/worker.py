@@ -180,6 +180,7 @@ async def work(ties: Ties, rng: Random, memory: int | None = None) -> None:
         profiling.cancel()
     if app is not None:
         await app.stop(linger=False)
+    ties.hand.close()
     writer.close()
 
 
