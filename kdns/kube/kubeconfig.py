@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol, TypedDict, cast
 
-from kdns.kube import embedded
+from kdns.kube import embedded, execplugin
 from kdns.kube.credentials import (
     BY_NAME,
     Connection,
@@ -30,6 +30,8 @@ from kdns.kube.credentials import (
     reason,
 )
 
+LOAD_SECONDS = 60.0
+"""For what a kubeconfig says to run or to ask before there are credentials."""
 _DEFAULT = "~/.kube/config"
 _LOADER = "kubernetes.aio.config.kube_config"
 
@@ -99,15 +101,20 @@ class _LoaderModule(Protocol):
 
 
 async def kubeconfig(
-    file: str = "", context: str = "", environ: Mapping[str, str] | None = None
+    file: str = "",
+    context: str = "",
+    environ: Mapping[str, str] | None = None,
+    *,
+    patience: float = LOAD_SECONDS,
 ) -> Connection:
     """The connection of a kubeconfig's context. Raises CredentialsError.
 
     An empty `file` means what KUBECONFIG of `environ` lists, else `~/.kube/config`; an empty
     `context` the current one. After a 401 the file is read, and its exec plugin run, again.
+    `patience` is how long, in seconds, either may take.
     """
     paths = file or (environ or {}).get("KUBECONFIG") or _DEFAULT
-    source = _Source(paths, context)
+    source = _Source(paths, context, patience)
     settings = await source.load()
     files = source.tls(settings)
     connection = Connection(
@@ -144,6 +151,7 @@ class _Session:
 class _Source:
     paths: str
     context: str
+    patience: float
 
     async def load(self) -> _Settings:
         """Read the files and do what they say. Raises CredentialsError."""
@@ -158,7 +166,12 @@ class _Source:
             context = self._choose(config)
             loader = module.KubeConfigLoader(config, context, config_base_path=None)
             within = _Within(config, loader, several=pathsep in self.paths)
-            await loader.load_and_set(settings)
+            try:
+                async with asyncio.timeout(self.patience):
+                    await loader.load_and_set(settings)
+            except TimeoutError:
+                why = f"there are no credentials after {self.patience:g} s; run its exec plugin"
+                raise CredentialsError(f"{why} by hand to see why") from None
             settings.known = within.known(settings)
             _check(settings, within.user)
         return settings
@@ -199,6 +212,8 @@ class _Source:
 
 
 def _check(settings: _Settings, user: _Node | None) -> None:
+    if not settings.authorization.isprintable():
+        raise CredentialsError("its token holds what no token does, such as the end of a line")
     if not is_http(settings.host):
         raise CredentialsError(f"cluster server {settings.host!r}: expected an http(s) URL")
     # The loader only logs what an exec plugin died of, and goes on without credentials.
@@ -291,6 +306,7 @@ def _import_loader() -> _LoaderModule:
         except ImportError:
             why = "is needed to read it: pip install kubernetes"
             raise CredentialsError(f"the package kubernetes {why} ({error})") from error
+    vars(module).update(ExecProvider=execplugin.replace(vars(module)["ExecProvider"]))
     return cast("_LoaderModule", module)
 
 

@@ -234,6 +234,18 @@ async def test_an_exec_plugin_that_fails_is_an_error_of_the_kubeconfig(tmp_path:
         await kubeconfig(str(path))
 
 
+async def test_an_exec_plugin_that_does_not_end_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    path = config(tmp_path, plugin(tmp_path, "import time; time.sleep(600)"))
+    with pytest.raises(CredentialsError, match=r"config: there are no credentials after 0.05 s"):
+        await kubeconfig(str(path), patience=0.05)
+
+
+async def test_a_token_that_would_end_its_header_is_none(tmp_path: Path) -> None:
+    script = f"print({credential({'token': 'a' + chr(10) + 'Host: b'})!r})"
+    with pytest.raises(CredentialsError, match="its token holds what no token does"):
+        await kubeconfig(str(config(tmp_path, plugin(tmp_path, script))))
+
+
 async def test_an_unknown_context_is_answered_with_those_there_are(tmp_path: Path) -> None:
     path = config(tmp_path, {})
     with pytest.raises(CredentialsError, match="no context 'prod'; its contexts are: dev, other"):
