@@ -1,8 +1,9 @@
 """Who is served when not all can be: what is hot or ours first, new work for upstreams last.
 
 A socket whose queue would take more than LONG seconds to read, and has not been empty for STANDING
-seconds, is asked for more than it can do. (A long queue alone says nothing: one that empties is a
-burst, or the end of a pause that a CPU limit makes.) From then on, every TICK:
+seconds, is asked for more than it can do; so is one where that takes less, since there is room for
+little, but as large a part of the room is taken. (A long queue alone says nothing: one that empties
+is a burst, or the end of a pause that a CPU limit makes.) From then on, every TICK:
 
     the queue is short, or was empty?   yes: more may come in       no: less may come in
                                            ^                           v
@@ -63,6 +64,9 @@ class Gate(Protocol):
 
     def waiting(self) -> int:
         """How many datagrams are in the queue."""
+
+    def room(self) -> int:
+        """For how many datagrams the queue has room, those in it included; 0 where nobody knows."""
 
     def missed(self) -> int:
         """How many datagrams the kernel has dropped so far, for want of room or as told to."""
@@ -203,15 +207,18 @@ class Admission:
         gate, before = self._gate, (self._passed, self._missed, self._waited)
         self._passed, self._missed, self._waited = gate.passed(), gate.missed(), gate.waiting()
         passed, missed = self._passed - before[0], self._missed - before[1]
+        if not passed and not self._waited:
+            # Nothing came: nobody read to find the queue empty.
+            self.emptied = True
         if not self.emptied:
             # While it never waits for anybody, what it reads is what it can do.
             self._served += (passed - self._served) / 4
+        self._hold()
         self.clients.sample(gate.clients())
         if self.emptied or not self._is_long():
             self._relax(missed)
         else:
             self._harden(far=missed > passed, drains=self._waited < before[2] * DRAINS)
-            self._hold()
         self.emptied = False
         if self._calm >= CALM:
             self.shedding = False
@@ -252,7 +259,9 @@ class Admission:
             self._thin(self.keep)
 
     def _is_long(self) -> bool:
-        return self._gate.waiting() * TICK > self._served * LONG
+        waiting, room = self._gate.waiting(), self._gate.room()
+        # With room for AGE both say the same. With less, a queue would be full and still be short.
+        return waiting * TICK > self._served * LONG or 0 < room * LONG < waiting * AGE
 
     def _thin(self, keep: float) -> None:
         if self._gate.thin(self._ours, keep, self.clients.kept):

@@ -40,6 +40,7 @@ _INBOX: Final = 4096
 """Octets of a query; no query is longer, and a longer datagram is cut and found malformed."""
 _SO_MEMINFO: Final = 55
 _MEMINFO_QUEUED: Final = 0
+_MEMINFO_ROOM: Final = 1
 _MEMINFO_DROPS: Final = 8
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 
@@ -124,6 +125,10 @@ class BatchedUdpListener(UdpListener):
     def waiting(self) -> int:
         """See admission.Gate."""
         return self._kernel_says(_MEMINFO_QUEUED) // DATAGRAM
+
+    def room(self) -> int:
+        """See admission.Gate."""
+        return self._kernel_says(_MEMINFO_ROOM) // DATAGRAM
 
     def clients(self) -> list[bytes]:
         """See admission.Gate."""

@@ -17,7 +17,7 @@ _BACKLOG: Final = 1024
 _PAIR_TRIES: Final = 64
 _SO_RCVBUFFORCE: Final = 33
 _QUEUE: Final = 4 << 20
-"""Octets that a UDP socket may hold unread; with the kernel's own, some 5,000 queries."""
+"""Octets that a UDP socket may hold unread; twice that for the kernel, so some 10,000 queries."""
 DATAGRAM: Final = 832
 """Octets that a query takes of them, about."""
 _ANY4: Final = "0.0.0.0"  # noqa: S104 - a DNS server is for everybody who reaches the host

@@ -35,6 +35,7 @@ class Socket:
     def __init__(self) -> None:
         self.read = 0
         self.queued = 0
+        self.most = 100_000
         self.lost = 0
         self.sifts = True
         self.zones: tuple[bytes, ...] = ()
@@ -48,6 +49,9 @@ class Socket:
 
     def waiting(self) -> int:
         return self.queued
+
+    def room(self) -> int:
+        return self.most
 
     def missed(self) -> int:
         return self.lost
@@ -121,6 +125,37 @@ def test_a_short_queue_that_never_empties_turns_nobody_away() -> None:
         world.socket.queued = 50
         world.clock.advance(TICK)
     assert not world.admission.shedding
+
+
+@pytest.mark.parametrize(("queued", "begins"), [(30, False), (50, True)])
+def test_a_queue_is_long_that_fills_the_room_there_is(queued: int, begins: bool) -> None:
+    """It would be read in less than LONG, and with room for no more it would never take longer."""
+    world = World()
+    world.socket.most = 100
+    for _ in range(10):
+        world.admission.full()
+        world.socket.read += 100
+        world.socket.queued = queued
+        world.clock.advance(TICK)
+    assert world.admission.shedding is begins
+
+
+def test_where_nobody_knows_the_room_time_alone_says_what_is_long() -> None:
+    world = World()
+    world.socket.most = 0
+    world.busy(STANDING)
+    world.clock.advance(TICK / 100)
+    world.admission.full()
+    assert world.admission.shedding
+
+
+def test_while_the_queue_is_full_the_budget_shrinks_however_fast_it_is_read(world: World) -> None:
+    world.socket.most = world.socket.queued = 512
+    for _ in range(10):
+        world.socket.read += 1000
+        world.socket.lost += 500
+        world.clock.advance(TICK)
+    assert world.admission.budget == LEAST
 
 
 def test_what_is_ours_is_let_in_whatever_happens(world: World) -> None:
@@ -219,6 +254,30 @@ def test_the_queue_has_room_for_what_is_read_in_a_quarter_of_a_second() -> None:
         world.clock.advance(TICK)
     world.admission.full()
     assert world.socket.held[0] == pytest.approx(12_500, abs=2)
+
+
+def test_the_queue_has_room_for_more_as_soon_as_more_is_read(world: World) -> None:
+    """Also while it is short: it may be so for want of room."""
+    world.socket.queued = 0
+    for _ in range(40):
+        world.ask(1000)
+        world.socket.read += 5_000
+        world.clock.advance(TICK)
+        world.admission.full()
+    assert world.socket.held[-1] == pytest.approx(12_500, rel=0.01)
+
+
+def test_a_pause_in_a_flood_is_not_taken_for_slowness() -> None:
+    world = World()
+    for pause in (0, 5, 0):
+        world.socket.queued = 0
+        world.clock.advance(pause * TICK)
+        for _ in range(1 if pause else 10):
+            world.admission.full()
+            world.socket.queued = 100_000
+            world.socket.read += 5_000
+            world.clock.advance(TICK)
+        assert world.socket.held[-1] == pytest.approx(12_500, rel=0.02)
 
 
 def test_a_greedy_client_leaves_the_others_their_share(world: World) -> None:

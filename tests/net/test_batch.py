@@ -648,6 +648,8 @@ async def test_a_queue_that_is_held_short_takes_less(server: Server) -> None:
                 sock.send(wire(number, OURS))
             assert 400 < listener.waiting() < 1024
             assert listener.missed() == 2048 - listener.waiting()
+            # What is there when the last one is let in is full, if by less than that one.
+            assert listener.waiting() - 2 <= listener.room() == 512
 
 
 async def test_a_queue_that_somebody_held_short_is_long_again_once_we_read(
