@@ -8,11 +8,13 @@ is believed only when every octet is the one that was written, of the cluster th
 """
 
 import os
+import stat
+import struct
+import tempfile
 from collections import Counter
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from struct import Struct
 from threading import Lock
 
 import msgspec
@@ -24,9 +26,11 @@ from kdns.cluster.objects import Resource
 MAGIC = b"kdns-state 2\n"
 MAX_OCTETS = 1 << 30
 """Of a file; 5 million endpoints take less."""
+LEFT_BEHIND = 3600.0
+"""Seconds by which a file that was begun is older than ours, and nobody is at it any more."""
 _DIGEST = 32
-_LENGTH = Struct("!I")
-_ITEM = Struct("!BI")
+_LENGTH = struct.Struct("!I")
+_ITEM = struct.Struct("!BI")
 _RESOURCES = tuple(Resource)
 _WRITING = Lock()
 """One after the other: the end may come, and write, while a thread is still at it."""
@@ -47,16 +51,18 @@ def write(path: Path, identity: str, objects: dict[Resource, list[bytes]]) -> No
     """Put the objects there, encoded by cluster.held, in the place of what was. Raises OSError."""
     counts = {resource.value: len(bodies) for resource, bodies in objects.items()}
     header = msgspec.msgpack.encode(_Header(identity, counts))
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     with _WRITING:
-        _write(path, beside, header, objects)
+        _write(path, header, objects)
 
 
-def _write(path: Path, beside: Path, header: bytes, objects: dict[Resource, list[bytes]]) -> None:
+def _write(path: Path, header: bytes, objects: dict[Resource, list[bytes]]) -> None:
     digest = blake2b(digest_size=_DIGEST)
+    # A name of its own: in two containers that share a volume, process IDs are the same.
+    number, name = tempfile.mkstemp(prefix=_beginning(path), dir=path.parent)
+    beside = Path(name)
     try:
-        with beside.open("wb") as file:
-            os.chmod(file.fileno(), 0o600)  # what a cluster runs is not everybody's business
+        # Only its owner may read it: what a cluster runs is not everybody's business.
+        with open(number, "wb") as file:
             for piece in (MAGIC, _LENGTH.pack(len(header)), header):
                 digest.update(piece)
                 file.write(piece)
@@ -71,11 +77,25 @@ def _write(path: Path, beside: Path, header: bytes, objects: dict[Resource, list
             file.write(digest.digest())
             file.flush()
             os.fsync(file.fileno())
+            written = os.fstat(file.fileno()).st_mtime
+        _clear(path, written - LEFT_BEHIND)
         beside.replace(path)
     except OSError:
         with suppress(OSError):
             beside.unlink()
         raise
+
+
+def _beginning(path: Path) -> str:
+    return f".{path.name}."
+
+
+def _clear(path: Path, before: float) -> None:
+    """Take away what was begun before that, by who was killed at it."""
+    with suppress(OSError):
+        for each in path.parent.iterdir():
+            if each.name.startswith(_beginning(path)) and each.stat().st_mtime < before:
+                each.unlink()
 
 
 def read(path: Path, identity: str) -> list[Item] | None:
@@ -84,7 +104,10 @@ def read(path: Path, identity: str) -> list[Item] | None:
     Raises SnapshotError for a file that is damaged, of another version, or of something else.
     """
     try:
-        size = path.stat().st_size
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise SnapshotError(f"{path}: expected a file, found something else of that name")
+        size = found.st_size
         if size > MAX_OCTETS:
             raise SnapshotError(f"{path}: {size} octets; expected at most {MAX_OCTETS}")
         data = path.read_bytes()
@@ -99,7 +122,7 @@ def read(path: Path, identity: str) -> list[Item] | None:
         raise SnapshotError(f"{path}: damaged: its checksum is not that of its content")
     try:
         return _unpack(content, identity)
-    except (ObjectError, ValueError, IndexError, msgspec.MsgspecError) as error:
+    except (ObjectError, ValueError, IndexError, struct.error, msgspec.MsgspecError) as error:
         raise SnapshotError(f"{path}: {error}") from error
 
 

@@ -1,7 +1,9 @@
 """The state on disk: read back as it was written, or refused with the reason."""
 
+import os
 import threading
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from kdns.cluster.held import Held
 from kdns.cluster.objects import Resource
-from kdns.kube.snapshot import MAGIC, SnapshotError, read, write
+from kdns.kube.snapshot import LEFT_BEHIND, MAGIC, SnapshotError, read, write
 from tests.cluster.builders import made, namespace, service
 
 IDENTITY = "https://10.0.0.1, services; services [] []"
@@ -64,8 +66,22 @@ def test_a_file_of_another_kind_is_refused(path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
-    with pytest.raises(SnapshotError, match="directory"):
+    with pytest.raises(SnapshotError, match="expected a file"):
         read(tmp_path, IDENTITY)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(SnapshotError, match="expected a file"):
+        read(tmp_path / "fifo", IDENTITY)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(SnapshotError, match=r"loop: Too many levels"):
+        read(tmp_path / "loop", IDENTITY)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0\0", b"\0\0\0\x09"])
+def test_what_was_sealed_by_who_knows_no_better_is_refused(path: Path, content: bytes) -> None:
+    whole = MAGIC + content
+    path.write_bytes(whole + blake2b(whole, digest_size=32).digest())
+    with pytest.raises(SnapshotError, match=str(path)):
+        read(path, IDENTITY)
 
 
 def test_a_file_that_is_too_large_is_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +143,36 @@ def test_who_writes_while_another_does_comes_after_it(path: Path) -> None:
         thread.join()
     assert len(read(path, IDENTITY) or ()) == 3
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_was_left_by_who_was_killed_is_cleared_away_in_time(path: Path) -> None:
+    left, begun, other = (
+        path.with_name(name)
+        for name in (".cluster-0.state.7", ".cluster-0.state.8", ".cluster-1.state.7")
+    )
+    now = path.stat().st_mtime
+    for each in (left, begun, other):
+        each.write_bytes(b"half of it")
+        os.utime(each, (now, now - LEFT_BEHIND - (1 if each is not begun else -1)))
+    write(path, IDENTITY, shop())
+    assert sorted(path.parent.iterdir()) == sorted([path, begun, other])
+
+
+def test_two_that_share_a_volume_do_not_write_in_one_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each in a container of its own, where each is process 1 and waits for nobody."""
+    services = shop()[Resource.SERVICES]
+    slow = Slow(services)
+    first = threading.Thread(target=write, args=(path, IDENTITY, {Resource.SERVICES: slow}))
+    first.start()
+    slow.begun.wait()
+    monkeypatch.setattr("kdns.kube.snapshot._WRITING", threading.Lock())
+    write(path, IDENTITY, shop())
+    assert len(read(path, IDENTITY) or ()) == 3
+    slow.go.set()
+    first.join()
+    assert len(read(path, IDENTITY) or ()) == len(services)
 
 
 def test_a_failed_writing_leaves_the_file_that_was_there(path: Path) -> None:
