@@ -40,7 +40,8 @@ def read(entry: str, values: Mapping[str, object], field: str) -> Embedded | Non
     entry: what it is called, `user 'admin'` say. Raises CredentialsError for what is not base64 of
     something; whether that is PEM is seen when it is used.
     """
-    if field not in values:
+    # Empty is as good as none, for kubectl and for the loader.
+    if values.get(field, "") == "":
         return None
     known = f"{entry}, {field}"
     text = values[field]
@@ -53,8 +54,8 @@ def read(entry: str, values: Mapping[str, object], field: str) -> Embedded | Non
 
 def _decoded(text: object) -> bytes:
     """Raises ValueError, which says why not."""
-    if text is None or text == "":
-        raise ValueError("it is empty")
+    if text is None:
+        raise ValueError("it is null")
     if not isinstance(text, str):
         raise ValueError(f"it is no text but {type(text).__name__}")  # noqa: TRY004 (of a file)
     if text.lstrip().startswith("-----BEGIN"):

@@ -101,9 +101,8 @@ BASE64 = r"expected base64 of (PEM certificates|an unencrypted PEM key) \("
     [
         ("@@@", BASE64),
         ("a", BASE64),
-        ("", BASE64 + "it is empty"),
         (" \n", BASE64 + "it is empty"),
-        (None, BASE64 + "it is empty"),
+        (None, BASE64 + "it is null"),
         (7, BASE64 + "it is no text but int"),
         ("-----BEGIN CERTIFICATE-----\n", BASE64 + "it is PEM itself, not encoded"),
         (embedded(b"nothing of use"), r"expected (PEM certificates|an unencrypted PEM key) \("),
@@ -125,6 +124,14 @@ async def test_what_is_embedded_and_of_no_use_is_said_by_entry_and_field(
         await kubeconfig(str(path))
     assert "\n" not in str(caught.value)
     assert "/tmp" not in str(caught.value).replace(str(path), "")
+
+
+async def test_what_is_embedded_and_empty_is_as_good_as_none(tmp_path: Path) -> None:
+    connection = await kubeconfig(
+        str(config(tmp_path, {CERT: "", KEY: "", "token": "t"}, **{CA: ""}))
+    )
+    assert connection.ssl is not None
+    assert await connection.authorization(None) == "Bearer t"
 
 
 @pytest.mark.parametrize("as_file", [False, True])
