@@ -21,18 +21,20 @@ from kdns.admin.metrics import metrics_page
 from kdns.admin.probe import says_ok
 from kdns.admin.top import top_page
 from kdns.cluster.state import Cluster
+from kdns.corefile.address import Place
 from kdns.counts import EndpointCounts
 from kdns.endpoint import Endpoint
 from kdns.generation import Generation
 from kdns.memory import Level, MemoryGuard, give_back, resident
 from kdns.net.files import for_clients, raise_limit
+from kdns.net.tls import for_memory
 from kdns.net.upstreams import SharedUpstreams
 from kdns.plan import Plan
 from kdns.plugins.block import Block, Counters
 from kdns.plugins.parts import HttpReply, HttpRequest, SourceSettings
 from kdns.plugins.pending import Pending
 from kdns.roles import Admin, ClusterSources, Followers, NotReadyError, Others
-from kdns.sockets import Place, Sockets
+from kdns.sockets import Sockets
 from kdns.telemetry import lines, profiler
 from kdns.telemetry.meters import Labels, Meters, Sample, merge
 from kdns.telemetry.process import watch_process
@@ -128,8 +130,8 @@ class App:
 
     @property
     def addresses(self) -> list[Place]:
-        """Where it listens: (host, port), "" for every address."""
-        return [(endpoint.host, endpoint.port) for endpoint in self._endpoints.values()]
+        """Where it listens, with the ports that it has."""
+        return [endpoint.place for endpoint in self._endpoints.values()]
 
     @property
     def places(self) -> list[Place]:
@@ -280,8 +282,8 @@ class App:
             known = self._endpoints.get(place)
             if known is None:
                 held = [] if sockets is None else sockets.at(place)
-                port = int(held[0].getsockname()[1]) if held else self.ports.get(place, place[1])
-                known = fresh[place] = Endpoint(place[0], port, held)
+                port = int(held[0].getsockname()[1]) if held else self.ports.get(place, place.port)
+                known = fresh[place] = Endpoint(place._replace(port=port), held)
             endpoints[place] = known
         if sockets is not None and self.sockets is not None and sockets is not self.sockets:
             self.sockets.adopt(sockets)
@@ -546,12 +548,16 @@ class App:
             endpoint.shrink(level.hot)
 
     def _widen(self) -> None:
-        """Have room for what the cluster has, and no more connections than there are files for."""
-        connections = for_clients(raise_limit(), len(self._endpoints))
+        """Have room for what the cluster has, and no more connections than there are files and
+        memory for."""
+        endpoints = self._endpoints.values()
+        connections = for_clients(raise_limit(), len(endpoints))
         names = sum(len(cluster.services) for cluster in self.running.clusters)
-        for endpoint in self._endpoints.values():
+        encrypted = for_memory(self.memory, sum(e.place.transport == "tls" for e in endpoints))
+        for endpoint in endpoints:
             endpoint.dispatcher.widen(names)
-            endpoint.bound(connections)
+            tls = endpoint.place.transport == "tls"
+            endpoint.bound(min(connections, encrypted) if tls else connections)
 
 
 def _with_counters(block: Block, counters: list[Counters]) -> Block:

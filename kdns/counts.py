@@ -13,6 +13,7 @@ _COUNTERS: Final = {
     "kdns_dropped": "Queries without an answer because there was too much to do, by their kind.",
     "coredns_shed_dropped": "What was dropped under overload: queries, and responses.",
     "kdns_tcp_closed": "Connections closed for others' sake: for room, or for what they held.",
+    "kdns_tls_handshakes": "Handshakes of clients over TLS, by what they came to.",
 }
 _GAUGES: Final = {
     "kdns_shedding": "Sockets that turn new outside names away, since not all can be answered.",
@@ -21,6 +22,7 @@ _GAUGES: Final = {
 _LABELS: Final = {
     "kdns_dropped": ("reason",),
     "kdns_tcp_closed": ("reason",),
+    "kdns_tls_handshakes": ("outcome",),
     "coredns_shed_dropped": ("server", "reason"),
 }
 Key = tuple[str, Labels]
@@ -70,6 +72,8 @@ def _counted(endpoint: Endpoint, dropped: int) -> dict[Key, int]:
         ("kdns_tcp_closed", ("room",)): evicted,
         ("kdns_tcp_closed", ("held",)): expelled,
     }
+    for outcome, times in endpoint.handshakes().items():
+        counted["kdns_tls_handshakes", (outcome,)] = times
     if endpoint.shed_label:
         counted["coredns_shed_dropped", (endpoint.shed_label, "query")] = outside + greedy
         counted["coredns_shed_dropped", (endpoint.shed_label, "response")] = endpoint.unsent()

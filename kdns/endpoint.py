@@ -6,9 +6,12 @@ queued in them, stay.
 
 import socket
 import time
+from collections import Counter
 
+from kdns.corefile.address import Place
 from kdns.net import batch
 from kdns.net.tcp import IDLE, MAX_CONNECTIONS, TcpListener
+from kdns.net.tls import HANDSHAKE, Outcome
 from kdns.net.udp import UdpListener
 from kdns.plugins.block import Block, Timeouts
 from kdns.plugins.dispatch import Dispatcher, FamilyFront
@@ -20,15 +23,14 @@ from kdns.totals import Totals, totals
 class Endpoint:
     """Make it in a running loop.
 
-    port: the one that it has. sockets: what this process answers on there, which it takes over;
-    none for a process that only oversees others.
+    place: with the port that it has. sockets: what this process answers on there, which it takes
+    over; none for a process that only oversees others.
     """
 
-    def __init__(self, host: str, port: int, sockets: list[socket.socket]) -> None:
-        self.host = host
-        self.port = port
+    def __init__(self, place: Place, sockets: list[socket.socket]) -> None:
+        self.place = place
         self.dispatcher = Dispatcher(time.monotonic)
-        self.dispatcher.nobody.label = label_of(host, port)
+        self.dispatcher.nobody.label = label_of(place)
         self._udp: list[UdpListener] = []
         self._tcp: list[TcpListener] = []
         self._answering = False
@@ -56,6 +58,9 @@ class Endpoint:
         for tcp in self._tcp:
             tcp.idle = said.idle or IDLE
             tcp.read, tcp.write, tcp.questions = said.read, said.write, said.questions
+            tcp.handshake = said.read or HANDSHAKE
+            if self.place.transport == "tls":
+                tcp.certificates = blocks[0].certificates
 
     def bound(self, connections: int) -> None:
         """Have at most so many connections."""
@@ -109,6 +114,10 @@ class Endpoint:
         """Connections that were closed to make room for others, and for what they held."""
         return sum(tcp.evicted for tcp in self._tcp), sum(tcp.expelled for tcp in self._tcp)
 
+    def handshakes(self) -> Counter[Outcome]:
+        """Of TLS, by what they came to."""
+        return sum((tcp.handshakes for tcp in self._tcp), Counter())
+
     def kernel_drops(self) -> int:
         """Datagrams that the kernel dropped because a socket's queue was full."""
         return sum(udp.kernel_drops() for udp in self._batched())
@@ -151,6 +160,7 @@ def _takes_ipv4(sock: socket.socket) -> bool:
     return not only and sock.getsockname()[0] == "::"
 
 
-def label_of(host: str, port: int) -> str:
+def label_of(place: Place) -> str:
     """How metrics name a server; "" is every address."""
-    return f"dns://[{host}]:{port}" if ":" in host else f"dns://{host}:{port}"
+    host = f"[{place.host}]" if ":" in place.host else place.host
+    return f"{place.transport}://{host}:{place.port}"

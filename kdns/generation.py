@@ -22,13 +22,16 @@ from typing import Protocol, TypeVar, cast
 
 from kdns.admin.webconfig import Secured, read_web_config
 from kdns.cluster.state import Cluster, Listener, OnChanged
+from kdns.corefile.address import Place
 from kdns.endpoint import Endpoint, label_of
+from kdns.net.certificates import FileCertificates
 from kdns.net.framestream import FrameStream
 from kdns.net.upstreams import SharedUpstreams
 from kdns.plan import Plan, PlannedBlock
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Handler, Outcome, Request, refuse
 from kdns.plugins.dispatch import Dispatcher
+from kdns.plugins.encryption import Certificates, ServerTls
 from kdns.plugins.hot import Lease
 from kdns.plugins.interfaces import host_addresses
 from kdns.plugins.parts import (
@@ -47,7 +50,6 @@ from kdns.plugins.pending import Pending
 from kdns.plugins.table import WITHOUT_HANDLER
 from kdns.plugins.tap import Sink, SinkSettings
 from kdns.plugins.upstream import UpstreamExchange, UpstreamSettings
-from kdns.sockets import Place
 from kdns.telemetry.dnstap import CONTENT_TYPE
 from kdns.telemetry.meters import Meters
 from kdns.telemetry.profiler import Profile
@@ -208,7 +210,8 @@ class Generation:
         self._count_listeners()
 
     def _build_block(self, planned: PlannedBlock, endpoint: Endpoint) -> Block:
-        block = Block(planned.zones, label=label_of(planned.hosts[0], endpoint.port))
+        place = planned.places()[0]._replace(port=endpoint.place.port)
+        block = Block(planned.zones, label=label_of(place))
         self.blocks.append(block)
         parts = BlockParts(self, block, endpoint.dispatcher)
         handler: Handler = refuse
@@ -339,6 +342,9 @@ class BlockParts:
         secured = read_web_config(Path(file))
         if self.generation.secured.setdefault(address, secured) != secured:
             raise WebConfigError(f"{address} is served by another file already; expected the same")
+
+    def certificates(self, settings: ServerTls) -> Certificates:
+        return FileCertificates(settings, judged=self.judged)
 
     def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:
         if address in self.generation.secured:

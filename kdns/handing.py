@@ -9,7 +9,8 @@ import socket
 
 import msgspec
 
-from kdns.sockets import Place, Sockets
+from kdns.corefile.address import Place
+from kdns.sockets import Sockets
 
 _MAX_FDS = 128
 """In one message; the kernel takes 253."""
@@ -32,7 +33,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 def hand_all(to: socket.socket, sockets: Sockets) -> int:
     """Send all that are held; how many places that were. Raises OSError."""
-    notes: list[tuple[Place, int]] = []
+    notes: list[tuple[tuple[str | int, ...], int]] = []
     fds: list[int] = []
     places = sockets.places()
     for place in places:
@@ -40,7 +41,8 @@ def hand_all(to: socket.socket, sockets: Sockets) -> int:
         if len(fds) + len(held) > _MAX_FDS:
             socket.send_fds(to, [_encode(notes)], fds)
             notes, fds = [], []
-        notes.append((place, len(held)))
+        # A server that knows nothing of TLS has to read of the others only: no third word there.
+        notes.append((place[:2] if place.transport == "dns" else place, len(held)))
         fds += [sock.fileno() for sock in held]
     if fds:
         socket.send_fds(to, [_encode(notes)], fds)

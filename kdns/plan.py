@@ -10,29 +10,44 @@ from glob import glob, has_magic
 from hashlib import sha512
 from os.path import isfile
 
-from kdns.corefile.address import normalize
+from kdns.corefile.address import Place, Transport, normalize
 from kdns.corefile.errors import CorefileError
 from kdns.corefile.model import Directive, ServerBlock
 from kdns.corefile.parser import Read, parse
 from kdns.plugins.bind import Bind
 from kdns.plugins.configured import Plugin
 from kdns.plugins.table import Known, plugins, understand
+from kdns.plugins.tls import Tls
 
 DEFAULT_COREFILE = ".:{port} {{\n    whoami\n    log\n}}\n"
 """What CoreDNS serves when there is no Corefile and none was named."""
+SERVED: frozenset[Transport] = frozenset(("dns", "tls"))
 MAX_COREFILE = 16 << 20
 """Octets of one file; a ConfigMap holds 1 MiB."""
 
 
 @dataclass(slots=True)
 class PlannedBlock:
-    """One server block on one port. hosts: where it listens; "" is every address."""
+    """One server block on one port. hosts: where it listens; "" is every address.
+
+    tls: what is spoken there is encrypted so; None where it is not.
+    """
 
     zones: tuple[str, ...]
     port: int
     hosts: tuple[str, ...]
     directives: list[Known]
     source: ServerBlock
+    tls: Tls | None = None
+
+    @property
+    def transport(self) -> Transport:
+        """What is spoken there."""
+        return "dns" if self.tls is None else "tls"
+
+    def places(self) -> list[Place]:
+        """Where it listens."""
+        return [Place(host, self.port, self.transport) for host in self.hosts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +87,17 @@ class Plan:
     def digest(self) -> str:
         """SHA-512, in hexadecimal, of what is said: the same for other blanks and comments."""
         said = [
-            (block.zones, block.port, list(map(_said, block.source.directives)))
+            (block.transport, block.zones, block.port, *map(_said, block.source.directives))
             for block in self.blocks
         ]
         return sha512(repr(said).encode()).hexdigest()
 
-    def listeners(self) -> dict[tuple[str, int], list[PlannedBlock]]:
-        """The blocks by (host, port), in the order of the Corefile."""
-        found: dict[tuple[str, int], list[PlannedBlock]] = {}
+    def listeners(self) -> dict[Place, list[PlannedBlock]]:
+        """The blocks by where they listen, in the order of the Corefile."""
+        found: dict[Place, list[PlannedBlock]] = {}
         for block in self.blocks:
-            for host in block.hosts:
-                found.setdefault((host, block.port), []).append(block)
+            for place in block.places():
+                found.setdefault(place, []).append(block)
         return found
 
 
@@ -190,6 +205,7 @@ def _plan(
     if not plan.blocks:
         raise CorefileError("expected a server block, such as '. { whoami }'", file, 1)
     _check_unique(plan)
+    _check_shared(plan)
     return plan
 
 
@@ -205,20 +221,34 @@ def read_imports(pattern: str) -> list[tuple[str, str]]:
 def _plan_block(
     plan: Plan, block: ServerBlock, port: int, known: tuple[Plugin, ...], *, lenient: bool
 ) -> None:
-    zones: dict[int, list[str]] = {}
+    zones: dict[tuple[int, Transport], list[str]] = {}
     for key in block.keys:
         for address in normalize(key, port):
-            if address.transport != "dns":
+            if address.transport not in SERVED:
                 raise CorefileError.at(
-                    key, f"{address.transport}:// is not served yet; expected dns:// or no scheme"
+                    key,
+                    f"{address.transport}:// is not served yet; "
+                    "expected dns://, tls:// or no scheme",
                 )
-            if address.zone not in zones.setdefault(address.port, []):
-                zones[address.port].append(address.zone)
-    for number, (on_port, names) in enumerate(zones.items()):
+            names = zones.setdefault((address.port, address.transport), [])
+            if address.zone not in names:
+                names.append(address.zone)
+    encrypted = any(transport == "tls" for _, transport in zones)
+    for number, ((on_port, transport), names) in enumerate(zones.items()):
         directives, warnings = understand(block, tuple(names), known, lenient=lenient)
-        plan.warnings += warnings if number == 0 else []
+        tls = next((one.settings for one in directives if isinstance(one.settings, Tls)), None)
+        if number == 0:
+            plan.warnings += warnings
+            if tls is not None and not encrypted:
+                plan.warnings.append(
+                    f"{tls.directive.place}: tls has no effect: no zone of this block is of tls://"
+                )
+        if transport == "tls" and tls is None:
+            # CoreDNS serves such a block in the clear; who wrote tls:// cannot have meant that.
+            raise CorefileError.at(block.place, "tls://: expected a directive tls CERT KEY [CA]")
         hosts = _hosts(directives)
-        plan.blocks.append(PlannedBlock(tuple(names), on_port, hosts, directives, block))
+        over = tls if transport == "tls" else None
+        plan.blocks.append(PlannedBlock(tuple(names), on_port, hosts, directives, block, over))
 
 
 def _said(directive: Directive) -> tuple[object, ...]:
@@ -249,3 +279,24 @@ def _check_unique(plan: Plan) -> None:
                         block.source.place,
                         f"zone {zone} on {where} is served already by the block at {place}",
                     )
+
+
+def _check_shared(plan: Plan) -> None:
+    """On one address and port one thing is spoken, with one certificate, for the client has not
+    said which name it asks for when that is shown. Raises CorefileError."""
+    seen: dict[tuple[str, int], PlannedBlock] = {}
+    for block in plan.blocks:
+        for host in block.hosts:
+            other = seen.setdefault((host, block.port), block)
+            where = f"{host or 'every address'}, port {block.port}"
+            if other.transport != block.transport:
+                raise CorefileError.at(
+                    block.source.place,
+                    f"{where}: expected {other.transport}:// as in the block at "
+                    f"{other.source.place}, or another port",
+                )
+            if block.tls and other.tls and block.tls.server != other.tls.server:
+                raise CorefileError.at(
+                    block.tls.directive,
+                    f"{where}: expected the same tls as at {other.tls.directive.place}",
+                )

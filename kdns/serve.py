@@ -31,6 +31,7 @@ from kdns.children import Again, Children, fork
 from kdns.cluster.held import Held
 from kdns.cluster.sink import Reader
 from kdns.cluster.state import Cluster
+from kdns.corefile.address import Place
 from kdns.corefile.errors import CorefileError
 from kdns.kube.credentials import CredentialsError
 from kdns.kube.manifests import ManifestError
@@ -148,8 +149,8 @@ class _Start:
 
     def offered(self, address: str) -> list[socket.socket]:
         """Sockets that are open already for an address of HTTP."""
-        if self.taken is not None and (address, 0) in self.taken.http:
-            return self.taken.http.at((address, 0))
+        if self.taken is not None and Place(address, 0) in self.taken.http:
+            return self.taken.http.at(Place(address, 0))
         host, _, port = address.rpartition(":")
         fitting = [one for one in self.given if fits(one.sock, host.strip("[]"), int(port))]
         self.given = [one for one in self.given if one not in fitting]
@@ -349,7 +350,7 @@ class _Running:
 def _of_http(admin: AdminServer) -> Sockets:
     sockets = Sockets()
     for address, held in admin.sockets.items():
-        sockets.put((address, 0), held)
+        sockets.put(Place(address, 0), held)
     return sockets
 
 
@@ -453,7 +454,11 @@ def _greet(plan: Plan, form: lines.Format) -> None:
 
     Like a line of the log: where it cannot be written, nobody ends for it.
     """
-    zones = [f"{zone}:{block.port}" for block in plan.blocks for zone in block.zones]
+    zones = [
+        f"{'' if block.transport == 'dns' else f'{block.transport}://'}{zone}:{block.port}"
+        for block in plan.blocks
+        for zone in block.zones
+    ]
     version = f"kdns-{kdns.__version__}"
     system = f"{sys.platform}/{platform.machine()}, python{platform.python_version()}"
     if form == "json":
@@ -463,7 +468,8 @@ def _greet(plan: Plan, form: lines.Format) -> None:
         lines.say(each)
 
 
-def _say_where(addresses: Iterable[tuple[str, int]]) -> None:
-    for host, port in addresses:
+def _say_where(addresses: Iterable[Place]) -> None:
+    for host, port, transport in addresses:
         # The asterisk as in ss(8): every address, of both families.
-        log.info("listening on %s (UDP and TCP)", endpoint(host or "*", port))
+        over = "UDP and TCP" if transport == "dns" else transport.upper()
+        log.info("listening on %s (%s)", endpoint(host or "*", port), over)

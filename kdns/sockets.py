@@ -10,10 +10,8 @@ Sockets that somebody else opened are taken where their address fits; only the r
 import socket
 from collections.abc import Iterable
 
-from kdns.net.listen import bind_all
-
-Place = tuple[str, int]
-"""(host, port) as in the Corefile; the host is "" for every address."""
+from kdns.corefile.address import Place
+from kdns.net.listen import bind_all, bind_tcp
 
 
 class Sockets:
@@ -63,14 +61,14 @@ def open_sockets(
     opened = [Sockets() for _ in range(processes)]
     ours = list(ours)
     try:
-        for host, port in places:
-            shared = _share(ours, port)
+        for place in places:
+            shared = _share(ours, place.port)
             if processes == 1:
-                opened[0].put((host, port), bind_all(host, port, reuse_port=shared))
+                opened[0].put(place, _bind(place, place.port, reuse_port=shared))
                 continue
-            bound = port if shared else _free(host, port)
+            bound = place.port if shared else _free(place)
             for sockets in opened:
-                sockets.put((host, port), bind_all(host, bound, reuse_port=True))
+                sockets.put(place, _bind(place, bound, reuse_port=True))
     except BaseException:
         for sockets in opened:
             sockets.close()
@@ -78,13 +76,20 @@ def open_sockets(
     return opened
 
 
-def _free(host: str, port: int) -> int:
+def _bind(place: Place, port: int, *, reuse_port: bool) -> list[socket.socket]:
+    """UDP and TCP; where TLS is spoken, TCP alone (RFC 7858, section 3.1). Raises ListenError."""
+    if place.transport == "tls":
+        return [bind_tcp(place.host, port, reuse_port=reuse_port)]
+    return bind_all(place.host, port, reuse_port=reuse_port)
+
+
+def _free(place: Place) -> int:
     """A port that nobody has, maybe any. Raises ListenError.
 
     Sockets that share a port would share it with another server too: so see first that nobody
     has it.
     """
-    probe = bind_all(host, port)
+    probe = _bind(place, place.port, reuse_port=False)
     bound = int(probe[-1].getsockname()[1])
     for sock in probe:
         sock.close()

@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 
+from kdns.corefile.address import Place
 from kdns.net.address import endpoint, numeric_host, socket_address
 from kdns.net.listen import ListenError
-from kdns.sockets import Place, Sockets
+from kdns.sockets import Sockets
 
 FIRST_FD = 3
 """SD_LISTEN_FDS_START."""
@@ -72,17 +73,25 @@ def _given(fd: int, name: str) -> Given:
 def sort_out(given: Iterable[Given], places: Iterable[Place]) -> tuple[Sockets, list[Given]]:
     """The sockets of the places that they fit, and those that fit none.
 
-    Raises ListenError where a place has sockets for one of UDP and TCP alone.
+    Raises ListenError where a place has sockets for one of UDP and TCP alone, or, where TLS is
+    spoken, for UDP at all.
     """
     rest = list(given)
     sorted_out = Sockets()
     for place in places:
-        fitting = [one for one in rest if fits(one.sock, *place)]
+        fitting = [one for one in rest if fits(one.sock, place.host, place.port)]
         if not fitting:
             continue
         rest = [one for one in rest if one not in fitting]
         kinds = {one.sock.type for one in fitting}
-        if len(kinds) == 1:
+        if place.transport == "tls":
+            if socket.SOCK_DGRAM in kinds:
+                raise ListenError(
+                    errno.EINVAL,
+                    f"{', '.join(map(str, fitting))}: expected sockets for TCP alone, for TLS is "
+                    "spoken there; take ListenDatagram out of the unit",
+                )
+        elif len(kinds) == 1:
             lacks = "ListenDatagram" if socket.SOCK_STREAM in kinds else "ListenStream"
             raise ListenError(
                 errno.EINVAL,

@@ -19,13 +19,17 @@ _END = dt.datetime(2120, 1, 1, tzinfo=dt.UTC)
 class Certificates:
     """PEM files: a CA without key identifiers, as old clusters have; and one leaf for both ends.
 
-    other_ca: one that has signed nothing.
+    new_cert, new_key: another leaf of the same CA. other_ca: one that has signed nothing but
+    itself, by other_key.
     """
 
     ca: Path
     cert: Path
     key: Path
     other_ca: Path
+    new_cert: Path
+    new_key: Path
+    other_key: Path
 
     def client_context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -60,15 +64,13 @@ def _certificate(subject: str, key: ec.EllipticCurvePrivateKey) -> x509.Certific
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     folder = tmp_path_factory.mktemp("certificates")
-    ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    ca_key, key, new_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
     ca = _certificate("kubernetes", ca_key).add_extension(
         x509.BasicConstraints(ca=True, path_length=None), critical=True
     )
     names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("kubernetes")]
-    leaf = _certificate("kube-apiserver", key).add_extension(
-        x509.SubjectAlternativeName(names), critical=False
-    )
-    made = Certificates(*(folder / name for name in ("ca.crt", "tls.crt", "tls.key", "other.crt")))
+    files = ("ca.crt", "tls.crt", "tls.key", "other.crt", "new.crt", "new.key", "other.key")
+    made = Certificates(*(folder / name for name in files))
     pem = serialization.Encoding.PEM
     made.ca.write_bytes(ca.sign(ca_key, hashes.SHA256()).public_bytes(pem))
     other_key = ec.generate_private_key(ec.SECP256R1())
@@ -76,8 +78,13 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
         x509.BasicConstraints(ca=True, path_length=None), critical=True
     )
     made.other_ca.write_bytes(other.sign(other_key, hashes.SHA256()).public_bytes(pem))
-    made.cert.write_bytes(leaf.sign(ca_key, hashes.SHA256()).public_bytes(pem))
-    made.key.write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    for cert, one in ((made.cert, key), (made.new_cert, new_key)):
+        leaf = _certificate("kube-apiserver", one).add_extension(
+            x509.SubjectAlternativeName(names), critical=False
+        )
+        cert.write_bytes(leaf.sign(ca_key, hashes.SHA256()).public_bytes(pem))
+    for file, one in ((made.key, key), (made.new_key, new_key), (made.other_key, other_key)):
+        file.write_bytes(
+            one.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        )
     return made

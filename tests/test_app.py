@@ -22,9 +22,11 @@ from kdns.admin.probe import says_ok
 from kdns.app import App
 from kdns.cluster.objects import Resource
 from kdns.cluster.state import Cluster
+from kdns.corefile.address import Place
 from kdns.corefile.errors import CorefileError
 from kdns.memory import ROOMY
 from kdns.net.tcp import IDLE, MAX_CONNECTIONS
+from kdns.net.tls import ROOM
 from kdns.plan import Plan, make_plan
 from kdns.plugins.forwarding import MAX_FLIGHTS, Forwarding
 from kdns.plugins.kubernetes import KubernetesHandler
@@ -32,8 +34,10 @@ from kdns.plugins.parts import NOTHING_ASKED
 from kdns.roles import NotReadyError
 from kdns.sockets import open_sockets
 from kdns.worker import ToldSources
+from tests.certificates import Certificates
+from tests.serving import free_port
 
-PLACE = ("127.0.0.1", 0)
+PLACE = Place("127.0.0.1", 0)
 WHOAMI = ". {\n bind 127.0.0.1\n whoami\n prometheus 127.0.0.1:0\n}\n"
 ELSEWHERE = WHOAMI.replace(". {", "elsewhere {")
 MORE = ". {\n bind 127.0.0.2\n whoami\n}\n"
@@ -77,7 +81,7 @@ class Running:
     async def rcode(self, qname: str = "a.example", *, number: int = 0) -> int:
         """What it says at the address of that number."""
         query = dns.message.make_query(qname, "A")
-        host, port = self.app.addresses[number]
+        host, port, _ = self.app.addresses[number]
         reply = await dns.asyncquery.udp(query, host or "127.0.0.1", port=port, timeout=10)
         return reply.rcode()
 
@@ -156,8 +160,8 @@ async def test_an_address_that_is_gone_is_closed() -> None:
 
 
 async def test_every_address_becomes_one_address() -> None:
-    (free,) = open_sockets([("", 0)])
-    unused_port = free.ports()["", 0]
+    (free,) = open_sockets([Place("", 0)])
+    unused_port = free.ports()[Place("", 0)]
     free.close()
     everywhere = f".:{unused_port} {{\n whoami\n}}\n"
     async with running(everywhere) as server:
@@ -342,6 +346,22 @@ async def test_connections_are_as_the_corefile_says_and_no_more_than_there_are_f
         assert tcp.limit <= MAX_CONNECTIONS
         await server.change(WHOAMI)
         assert tcp.idle == IDLE
+
+
+async def test_over_tls_connections_are_no_more_than_there_is_memory_for(
+    certificates: Certificates,
+) -> None:
+    files = f"tls {certificates.cert} {certificates.key}"
+    text = ". {\n bind 127.0.0.1\n whoami\n}\n"
+    for port in (free_port(), free_port()):
+        text += f"tls://.:{port} {{\n bind 127.0.0.1\n {files}\n timeouts {{\n read 9s\n }}\n}}\n"
+    async with running(text, memory=4 * 600 * ROOM) as server:
+        plain, *encrypted = server.app._endpoints.values()
+        assert [tcp.limit for endpoint in encrypted for tcp in endpoint._tcp] == [300, 300]
+        assert plain._tcp[0].limit > 300
+        # The handshake is part of the first read.
+        assert [endpoint._tcp[0].handshake for endpoint in encrypted] == [9.0, 9.0]
+        assert plain._tcp[0].certificates is None
 
 
 async def test_what_an_address_dropped_is_counted_also_when_it_is_gone() -> None:

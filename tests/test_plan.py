@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdns import plan as plan_module
+from kdns.corefile.address import Place
 from kdns.corefile.errors import CorefileError
 from kdns.corefile.model import Directive
 from kdns.plan import DEFAULT_COREFILE, Plan, make_plan, read_corefile, read_imports
@@ -64,11 +65,58 @@ def test_keys_are_zones_and_ports(key: str, expected: list[tuple[tuple[str, ...]
     assert blocks(planned(f"{key} {{\nwhoami\n}}", port=5300)) == expected
 
 
-@pytest.mark.parametrize("scheme", ["tls", "quic", "grpc", "https", "https3"])
+@pytest.mark.parametrize("scheme", ["quic", "grpc", "https", "https3"])
 def test_other_transports_are_not_served_yet(scheme: str) -> None:
-    message = rf"^Corefile:1: {scheme}:// is not served yet; expected dns:// or no scheme"
+    message = rf"^Corefile:1: {scheme}:// is not served yet; expected dns://, tls:// or no scheme"
     with pytest.raises(CorefileError, match=message):
         planned(f"{scheme}://. {{\nwhoami\n}}")
+
+
+TLS = "{\ntls tls.crt tls.key\nwhoami\n}\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "port"), [("tls://.", 853), ("tls://example.org:8853", 8853), ("TLS://10.0.0.0/8", 853)]
+)
+def test_a_block_of_tls_is_served_on_its_own_port(key: str, port: int) -> None:
+    (block,) = planned(f"{key} {TLS}", port=5300).blocks
+    assert block.places() == [Place("", port, "tls")]
+
+
+def test_one_block_may_be_served_both_ways() -> None:
+    plan = planned(f"a b tls://a tls://b {TLS}")
+    assert [(block.zones, block.places()) for block in plan.blocks] == [
+        (("a.", "b."), [Place("", 53)]),
+        (("a.", "b."), [Place("", 853, "tls")]),
+    ]
+    assert plan.warnings == []
+
+
+def test_a_certificate_without_tls_is_a_warning() -> None:
+    message = "Corefile:2: tls has no effect: no zone of this block is of tls://"
+    assert planned(f". {TLS}").warnings == [message]
+
+
+def test_tls_without_a_certificate_is_an_error() -> None:
+    with pytest.raises(CorefileError, match=r"^Corefile:1: tls://: expected a directive tls"):
+        planned("tls://. {\nwhoami\n}")
+
+
+def test_one_port_is_not_served_both_ways() -> None:
+    message = r"^Corefile:5: every address, port 853: expected tls:// as in the block at Corefile:1"
+    with pytest.raises(CorefileError, match=message):
+        planned(f"tls://. {TLS}a:853 {{\nwhoami\n}}")
+
+
+def test_one_port_has_one_certificate() -> None:
+    assert len(planned(f"tls://. {TLS}tls://a {TLS}").listeners()) == 1
+    message = r"^Corefile:6: every address, port 853: expected the same tls as at Corefile:2"
+    with pytest.raises(CorefileError, match=message):
+        planned(f"tls://. {TLS}tls://a {TLS.replace('tls.crt', 'other.crt')}")
+
+
+def test_what_is_spoken_is_part_of_what_is_said() -> None:
+    assert planned(f".:853 {TLS}").digest() != planned(f"tls://. {TLS}").digest()
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "(snippet) {\nlog\n}\n"])
@@ -89,10 +137,10 @@ def test_blocks_share_listeners() -> None:
     plan = planned("a b:54 {\nbind 127.0.0.1\n}\nc {\nbind 127.0.0.1 ::1\n}\nd {\nlog\n}")
     found = {place: [block.zones for block in blocks] for place, blocks in plan.listeners().items()}
     assert found == {
-        ("127.0.0.1", 53): [("a.",), ("c.",)],
-        ("127.0.0.1", 54): [("b.",)],
-        ("::1", 53): [("c.",)],
-        ("", 53): [("d.",)],
+        Place("127.0.0.1", 53): [("a.",), ("c.",)],
+        Place("127.0.0.1", 54): [("b.",)],
+        Place("::1", 53): [("c.",)],
+        Place("", 53): [("d.",)],
     }
 
 

@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from kdns import serve
+from kdns.corefile.address import Place
 
 
 async def test_to_be_told_to_reload_too_early_is_to_be_told_once_that_can_be_done() -> None:
@@ -31,9 +32,11 @@ def test_where_it_listens_is_said_as_addresses_are_written(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    serve._say_where([("", 53), ("127.0.0.1", 5353), ("fe80::1%eth0", 53)])
+    places = [Place("", 53), Place("127.0.0.1", 5353), Place("fe80::1%eth0", 53)]
+    serve._say_where([*places, Place("", 853, "tls")])
     assert [record.message for record in caplog.records] == [
         "listening on *:53 (UDP and TCP)",
         "listening on 127.0.0.1:5353 (UDP and TCP)",
         "listening on [fe80::1%eth0]:53 (UDP and TCP)",
+        "listening on *:853 (TLS)",
     ]

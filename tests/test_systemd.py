@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kdns.corefile.address import Place
 from kdns.net.listen import ListenError, bind_all, bind_pair
 from kdns.systemd import Given, Manager, given_sockets, sort_out
 
@@ -22,22 +23,24 @@ def pair() -> Iterator[tuple[int, list[Given]]]:
 
 def test_sockets_fit_the_address_that_they_are_bound_to(pair: tuple[int, list[Given]]) -> None:
     port, given = pair
-    sockets, rest = sort_out(given, [("127.0.0.2", port), ("127.0.0.1", port)])
-    assert sockets.at(("127.0.0.1", port)) == [one.sock for one in given]
+    sockets, rest = sort_out(given, [Place("127.0.0.2", port), Place("127.0.0.1", port)])
+    assert sockets.at(Place("127.0.0.1", port)) == [one.sock for one in given]
     assert rest == []
 
 
 def test_what_fits_nothing_is_left(pair: tuple[int, list[Given]]) -> None:
     port, given = pair
-    sockets, rest = sort_out(given, [("", port), ("not an address", port), ("127.0.0.1", port + 1)])
+    sockets, rest = sort_out(
+        given, [Place("", port), Place("not an address", port), Place("127.0.0.1", port + 1)]
+    )
     assert (sockets.places(), rest) == ([], given)
 
 
 def test_every_address_is_what_is_bound_to_none() -> None:
     bound = bind_all("")
     port = bound[0].getsockname()[1]
-    sockets, rest = sort_out([Given(sock, "dns") for sock in bound], [("", port)])
-    assert (sockets.at(("", port)), rest) == (bound, [])
+    sockets, rest = sort_out([Given(sock, "dns") for sock in bound], [Place("", port)])
+    assert (sockets.at(Place("", port)), rest) == (bound, [])
     sockets.close()
 
 
@@ -49,7 +52,18 @@ def test_one_kind_without_the_other_is_an_error_that_says_what_to_add(
     kind = "udp" if which == 0 else "tcp"
     message = rf"^dns \({kind} 127.0.0.1:{port}\): expected .* UDP and TCP; add {lacks}"
     with pytest.raises(ListenError, match=message):
-        sort_out([given[which]], [("127.0.0.1", port)])
+        sort_out([given[which]], [Place("127.0.0.1", port)])
+
+
+def test_where_tls_is_spoken_tcp_is_enough_and_udp_an_error(
+    pair: tuple[int, list[Given]],
+) -> None:
+    port, given = pair
+    place = Place("127.0.0.1", port, "tls")
+    sockets, _ = sort_out(given[1:], [place])
+    assert sockets.at(place) == [given[1].sock]
+    with pytest.raises(ListenError, match="expected sockets for TCP alone"):
+        sort_out(given, [place])
 
 
 # The variables.

@@ -11,19 +11,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from kdns.corefile.address import Place
 from kdns.handing import hand_all
 from kdns.sockets import Sockets, open_sockets
 from kdns.takeover import Giver, Taken, TakeoverError, spread, take
 
 HOST = "127.0.0.1"
-PLACE = (HOST, 0)
+PLACE = Place(HOST, 0)
 
 
 @asynccontextmanager
 async def giving(path: Path, processes: int = 1) -> AsyncIterator[tuple[Giver, list[Sockets]]]:
     sockets = open_sockets([PLACE], processes)
     http = Sockets()
-    http.put((":8080", 0), [socket.create_server((HOST, 0))])
+    http.put(Place(":8080", 0), [socket.create_server((HOST, 0))])
     giver = Giver(path, sockets, lambda: http)
     giver.open()
     try:
@@ -44,7 +45,7 @@ async def test_all_sockets_are_handed_over(tmp_path: Path) -> None:
     async with giving(tmp_path / "control", 2) as (_, sockets):
         taken = await taken_at(tmp_path / "control")
         assert [one.ports() for one in taken.processes] == [one.ports() for one in sockets]
-        assert taken.http.places() == [(":8080", 0)]
+        assert taken.http.places() == [Place(":8080", 0)]
         taken.close()
 
 

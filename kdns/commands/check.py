@@ -15,7 +15,9 @@ from kdns.commands.surveying import survey
 from kdns.kube.reading import Reader
 from kdns.migration.findings import WEIGHTS, Report, Weight, report
 from kdns.migration.survey import Survey
+from kdns.net.certificates import FileCertificates
 from kdns.plan import Plan, make_plan, read_corefile
+from kdns.plugins.tls import Tls
 
 _COLOURS: dict[Weight, str] = {
     "keeps": "green",
@@ -59,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
         return int(found.stops)
     text, file = read_corefile(options.corefile), options.corefile
     plan = make_plan(text, file, environ=os.environ, port=options.port, lenient=options.lenient)
+    examine(plan)
     show(Console(), plan)
     return 0
 
@@ -96,12 +99,21 @@ def _flat(text: str) -> str:
     return " ".join(text.split())
 
 
+def examine(plan: Plan) -> None:
+    """Whether certificates can be used that blocks have. Raises CorefileError."""
+    for block in plan.blocks:
+        for known in block.directives:
+            if isinstance(known.settings, Tls):
+                known.settings.load(FileCertificates)
+
+
 def show(console: Console, plan: Plan) -> None:
     """A table for each block, and the warnings."""
     for block in plan.blocks:
         hosts = ", ".join(host or "every address" for host in block.hosts)
+        spoken = "" if block.transport == "dns" else f"{block.transport}, "
         table = Table(
-            title=f"{' '.join(block.zones)}\nport {block.port} on {hosts}",
+            title=f"{' '.join(block.zones)}\n{spoken}port {block.port} on {hosts}",
             title_justify="left",
             title_style="bold",
         )

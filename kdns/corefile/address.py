@@ -29,6 +29,14 @@ _CIDR = re.compile(r"(?P<address>[0-9.]+|[0-9A-Fa-f.:]*:[0-9A-Fa-f.:]*)/(?P<bits
 _BITS = re.compile(r"[0-9]{1,3}")
 
 
+class Place(NamedTuple):
+    """Where is listened, and what is spoken there. `host` is numeric; "" is every address."""
+
+    host: str
+    port: int
+    transport: Transport = "dns"
+
+
 class ZoneAddress(NamedTuple):
     """One zone on one port. `zone` is absolute and in lower case."""
 

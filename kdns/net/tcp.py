@@ -1,6 +1,6 @@
 """Questions over TCP: any number on one connection, each answered as soon as its answer is there.
 
-The life of a connection (RFC 7766):
+The life of a connection (RFC 7766; over TLS, which is another's business, RFC 7858 too):
 
     bytes --> Splitter --> at most `pipeline` questions unanswered --> replies, in the order they
       ^                            |                                   come, one write per read
@@ -20,7 +20,7 @@ What all connections hold together is bounded, and who holds more than most pays
 
 import asyncio
 import socket
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final, cast
@@ -28,6 +28,8 @@ from typing import Final, cast
 from kdns.net.address import numeric_host
 from kdns.net.asking import Asking
 from kdns.net.clock import Clock, Timer
+from kdns.net.tls import HANDSHAKE, Encrypted, Outcome, Refused, Turns
+from kdns.plugins.encryption import Certificates
 from kdns.plugins.peer import Answerer, Peer
 from kdns.plugins.pending import Pending
 from kdns.wire.framing import MAX_MESSAGE, Splitter, frame
@@ -74,11 +76,13 @@ class TcpListener:
     `connections` bounds how many are open: one more takes the place of the one idle longest.
     `pipeline` bounds the unanswered questions of one connection, and `questions` those of its whole
     life, 0 for any number. `read` and `write`, in seconds, are in place of `idle` for a question to
-    be whole, and for replies to be taken.
+    be whole, and for replies to be taken. With `certificates` clients speak TLS, and have
+    `handshake` seconds to begin.
 
     `received` and `sent` count messages; `dropped` counts replies that nobody was there for, or
     that were too long; `accepted` and `evicted` count connections; `evicted` are those that made
-    room for others, and `expelled` those that held too much.
+    room for others, and `expelled` those that held too much. `handshakes` are counted by what they
+    came to.
     """
 
     def __init__(
@@ -102,6 +106,10 @@ class TcpListener:
         self.write: float | None = None
         self.questions = 0
         self.limit = connections
+        self.certificates: Certificates | None = None
+        self.handshake = HANDSHAKE
+        self.handshakes: Counter[Outcome] = Counter()
+        self._turns = Turns(self._loop)
         self.held = 0
         """Octets of questions that are not whole."""
         self._stuck: OrderedDict[Connection, None] = OrderedDict()
@@ -131,8 +139,26 @@ class TcpListener:
     async def start(self) -> None:
         """Begin to accept."""
         self._server = await self._loop.create_server(
-            lambda: Connection(self), sock=self._sock, backlog=_BACKLOG
+            self._connection, sock=self._sock, backlog=_BACKLOG
         )
+
+    def _connection(self) -> asyncio.Protocol:
+        if self.certificates is None:
+            return Connection(self)
+        context = self.certificates.context()
+        if context is None:
+            return Refused()
+        return Encrypted(
+            Connection(self, encrypted=True),
+            context,
+            self.clock,
+            self.handshake,
+            self._turns,
+            self._shook_hands,
+        )
+
+    def _shook_hands(self, outcome: Outcome) -> None:
+        self.handshakes[outcome] += 1
 
     async def close(self, grace: float = 5.0) -> None:
         """Accept no more, answer what was asked, for `grace` seconds at most, and close."""
@@ -233,8 +259,9 @@ class TcpListener:
 class Connection(asyncio.Protocol):
     """One client's connection. `unanswered` counts its questions whose reply is pending."""
 
-    def __init__(self, listener: TcpListener) -> None:
+    def __init__(self, listener: TcpListener, *, encrypted: bool = False) -> None:
         self._listener = listener
+        self._encrypted = encrypted
         self._splitter = Splitter()
         self._outbox: list[bytes] = []
         self._outbox_size = 0
@@ -259,7 +286,7 @@ class Connection(asyncio.Protocol):
         # None when the client is gone already.
         host, port = (transport.get_extra_info("peername") or ("", 0))[:2]
         local = (transport.get_extra_info("sockname") or ("",))[0]
-        self._peer = Peer(numeric_host(host), port, "tcp", numeric_host(local))
+        self._peer = Peer(numeric_host(host), port, "tcp", numeric_host(local), self._encrypted)
         listener = self._listener
         first = min(listener.idle, listener.read or listener.idle)
         self._timer = listener.clock.call_later(first, self._on_timer)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from kdns.plugins.chain import Handler, Request, refuse
+from kdns.plugins.encryption import Certificates
 from kdns.plugins.tap import Tap
 from kdns.telemetry.histogram import OCTETS, SECONDS, Histogram
 from kdns.telemetry.top import Places, Searched, Top
@@ -154,6 +155,8 @@ class Block:
     """Of those, the ones whose unknown names go on; and whether a name, absolute and lower-case,
     does not."""
     timeouts: Timeouts | None = None
+    certificates: Certificates | None = None
+    """What is shown where its port is one of TLS."""
     sheds: bool = False
     """Whether what is dropped at its address is counted under CoreDNS's name too."""
     serves_chaos: bool = False

@@ -156,7 +156,8 @@ _NO_REPLY = Reply()
 
 def _client(request: Request) -> tuple[SocketProtocol, str, int, str]:
     peer = request.peer
-    protocol = SocketProtocol.TCP if peer.proto == "tcp" else SocketProtocol.UDP
+    stream = SocketProtocol.DOT if peer.encrypted else SocketProtocol.TCP
+    protocol = stream if peer.proto == "tcp" else SocketProtocol.UDP
     return protocol, peer.host, peer.port, peer.local
 
 

@@ -13,6 +13,7 @@ from kdns.cluster.selectors import FieldSelector, LabelSelector
 from kdns.cluster.state import Cluster
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Outcome, Request
+from kdns.plugins.encryption import Certificates, ServerTls
 from kdns.plugins.hot import Lease
 from kdns.plugins.pending import Pending
 from kdns.plugins.tap import Sink, SinkSettings
@@ -168,6 +169,12 @@ class Parts(Protocol):
         """Serve all that is on `address` over TLS, as a web configuration file says.
 
         Raises WebConfigError.
+        """
+
+    def certificates(self, settings: ServerTls) -> Certificates:
+        """What these files have to show, now and when they have changed.
+
+        Raises CertificateError, unless it is `judged`.
         """
 
     def fetch(self, address: str, path: str, seconds: float) -> Pending[bool] | None:

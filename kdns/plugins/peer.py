@@ -16,6 +16,7 @@ class Peer(NamedTuple):
     proto: Proto
     local: str
     """The numeric address that was asked; empty when the socket cannot tell."""
+    encrypted: bool = False
 
     @property
     def family(self) -> int:

@@ -36,6 +36,7 @@ from kdns.plugins import (
     rrl,
     shed,
     timeouts,
+    tls,
     top,
     whoami,
 )
@@ -66,6 +67,7 @@ BUILT_IN = (
     Plugin("chaos", chaos.parse),
     Plugin("loadbalance", loadbalance.parse),
     Plugin("cache", cache.parse),
+    Plugin("tls", tls.parse),
     Plugin("minimal", minimal.parse),
     Plugin("kubernetes", kubernetes.parse),
     Plugin("loop", loop.parse),
@@ -87,7 +89,6 @@ OF_COREDNS = [
     "grpc_server",
     "https",
     "https3",
-    "tls",
     "trace",
     "local",
     "dns64",

@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from kdns.cli import main
+from tests.certificates import Certificates
 from tests.corefiles import KUBEADM_BEFORE
 from tests.migration.shapes import Objects, kubeadm
 
@@ -119,6 +120,21 @@ def test_a_corefile_that_cannot_be_served(
     file.write_text(". {\n    frobnicate\n}\n")
     assert main(["check", str(file)]) == 1
     assert "Corefile:2" in capsys.readouterr().err
+
+
+def test_a_certificate_that_cannot_be_used_is_found(
+    tmp_path: Path, certificates: Certificates, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "Corefile"
+    text = "tls://. {{\n    tls {cert} {key}\n}}\n"
+    file.write_text(text.format(cert=certificates.cert, key=certificates.key))
+    assert main(["check", str(file)]) == 0
+    assert "tls, port 853 on every address" in " ".join(capsys.readouterr().out.split())
+    file.write_text(text.format(cert=certificates.cert, key=tmp_path / "none"))
+    assert main(["check", str(file)]) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    told = f"tls: {tmp_path}/none: No such file or directory; expected a file"
+    assert said.endswith(f"Corefile:2: {told}")
 
 
 @pytest.mark.parametrize("args", [(), ("Corefile", "--from-cluster")])

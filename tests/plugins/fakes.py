@@ -11,9 +11,11 @@ from kdns.cluster.objects import Meta, Resource
 from kdns.cluster.state import Cluster
 from kdns.corefile.model import Directive
 from kdns.corefile.parser import parse as parse_corefile
+from kdns.net.certificates import FileCertificates
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Handler, Outcome, Request, refuse
 from kdns.plugins.configured import Configured, Parse
+from kdns.plugins.encryption import Certificates, ServerTls
 from kdns.plugins.hot import Lease
 from kdns.plugins.parts import (
     HttpReply,
@@ -175,6 +177,9 @@ class FakeParts:
     def sink(self, settings: SinkSettings) -> "FakeSink":
         self.sinks[str(settings)] = FakeSink()
         return self.sinks[str(settings)]
+
+    def certificates(self, settings: ServerTls) -> Certificates:
+        return FileCertificates(settings, judged=self.judged)
 
     def metrics_route(self, address: str, *, runtime: bool = False) -> None:
         self.metrics.append(address)

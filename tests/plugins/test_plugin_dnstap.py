@@ -8,7 +8,7 @@ from kdns.corefile.errors import CorefileError
 from kdns.plugins import dnstap
 from kdns.plugins.chain import refuse
 from kdns.plugins.tap import SinkSettings, Tap
-from kdns.telemetry.dnstap import MessageType
+from kdns.telemetry.dnstap import MessageType, SocketProtocol
 from kdns.testing.collector import fields
 from kdns.wire.iana import Rcode
 from kdns.wire.reply import Reply
@@ -74,6 +74,14 @@ def test_a_response_has_the_times_of_query_and_reply() -> None:
     tapped.tap.answered(ask("a"), Reply(), b"", 0.5)
     ((_, inner),) = tapped.told()
     assert (inner[8], inner[9], inner[12], inner[13]) == (1700001009, 500_000_000, 1700001010, 0)
+
+
+def test_a_client_over_tls_is_told_to_be_one() -> None:
+    tapped = Tapped()
+    request = ask("a", proto="tcp")
+    tapped.tap.asked(request._replace(peer=request.peer._replace(encrypted=True)), b"")
+    ((_, inner),) = tapped.told()
+    assert inner[3] == SocketProtocol.DOT
 
 
 @pytest.mark.parametrize(
