@@ -283,7 +283,7 @@ class App:
             if known is None:
                 held = [] if sockets is None else sockets.at(place)
                 port = int(held[0].getsockname()[1]) if held else self.ports.get(place, place.port)
-                known = fresh[place] = Endpoint(place._replace(port=port), held)
+                known = fresh[place] = Endpoint(place._replace(port=port), held, self._shedding)
             endpoints[place] = known
         if sockets is not None and self.sockets is not None and sockets is not self.sockets:
             self.sockets.adopt(sockets)
@@ -505,6 +505,10 @@ class App:
                 ("proxy_name", "to", "proto"),
                 partial(read, place),
             )
+
+    def _shedding(self) -> bool:
+        """Whether a socket turns questions away: over TLS there is none, and all share one loop."""
+        return any(endpoint.shedding() for endpoint in self._endpoints.values())
 
     def _open(self) -> Iterable[Endpoint]:
         return self._endpoints.values()

@@ -7,6 +7,7 @@ queued in them, stay.
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from kdns.corefile.address import Place
 from kdns.net import batch
@@ -24,10 +25,13 @@ class Endpoint:
     """Make it in a running loop.
 
     place: with the port that it has. sockets: what this process answers on there, which it takes
-    over; none for a process that only oversees others.
+    over; none for a process that only oversees others. busy: whether UDP has to wait, here or
+    elsewhere.
     """
 
-    def __init__(self, place: Place, sockets: list[socket.socket]) -> None:
+    def __init__(
+        self, place: Place, sockets: list[socket.socket], busy: Callable[[], bool]
+    ) -> None:
         self.place = place
         self.dispatcher = Dispatcher(time.monotonic)
         self.dispatcher.nobody.label = label_of(place)
@@ -42,7 +46,7 @@ class Endpoint:
             else:
                 self._udp.append(self._udp_listener(sock))
         for tcp in self._tcp:
-            tcp.busy = lambda: self.shedding() > 0
+            tcp.busy = busy
 
     def serve(self, blocks: list[Block]) -> None:
         """Ask these blocks from now on, and no others."""

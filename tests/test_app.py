@@ -348,6 +348,14 @@ async def test_connections_are_as_the_corefile_says_and_no_more_than_there_are_f
         assert tcp.idle == IDLE
 
 
+async def test_connections_have_shorter_turns_while_any_address_turns_questions_away() -> None:
+    async with running(WHOAMI + MORE) as server:
+        one, other = server.app._endpoints.values()
+        assert not other._tcp[0].busy()
+        one._batched()[0].admission.shedding = True
+        assert other._tcp[0].busy()
+
+
 async def test_over_tls_connections_are_no_more_than_there_is_memory_for(
     certificates: Certificates,
 ) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from kdns.net.certificates import FileCertificates, server_context
 from kdns.plugins.encryption import CertificateError, ClientAuth, ServerTls
@@ -170,6 +171,23 @@ def test_a_file_that_is_damaged_is_named(
     damaged.write_bytes(certificates.cert.read_bytes()[:100])
     with pytest.raises(CertificateError, match=f"^{damaged}: {expected}$"):
         server_context(of(certificates, **{which: str(damaged)}))
+
+
+def test_a_key_with_a_password_is_told_and_nobody_is_asked_for_it(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    key = serialization.load_pem_private_key(certificates.key.read_bytes(), None)
+    secret = tmp_path / "secret.key"
+    secret.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"password"),
+        )
+    )
+    told = rf"^{secret}: expected the key of .*, in PEM and without a password"
+    with pytest.raises(CertificateError, match=told):
+        server_context(of(certificates, key=str(secret)))
 
 
 def test_a_key_of_another_certificate_is_told(certificates: Certificates) -> None:

@@ -498,6 +498,19 @@ async def test_a_record_that_is_damaged_ends_the_connection(certificates: Certif
     assert wire.inner.heard == b""
 
 
+async def test_who_cannot_be_written_to_any_more_is_cut_off(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        def write(self, data: memoryview) -> int:
+            raise ssl.SSLError(1, "protocol is shutdown")
+
+    wire = Wire(certificates).shake_hands()
+    monkeypatch.setattr(wire.server, "_tls", Broken())
+    wire.server.write(b"answer")
+    assert wire.below.closed
+
+
 async def test_after_the_end_nothing_happens_any_more(certificates: Certificates) -> None:
     wire = Wire(certificates).shake_hands()
     wire.server.resume_reading()
