@@ -327,6 +327,7 @@ class ApiClient:
                     return pause
                 told = told or bool(line.strip())
                 due = await self._share(due)
+            del chunk  # it can be half a megabyte, and the next one may be long in coming
             if told:  # anything else is no sign that more will be
                 self._judge(reflector, follower)
                 self._bound(reflector, follower)
