@@ -5,8 +5,7 @@ twenty endpoints takes less than one of its endpoints as the API writes it. A pr
 state on, to workers or to a file, needs nothing more.
 """
 
-from collections.abc import Callable, Iterator
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Container, Iterator
 from functools import lru_cache
 from sys import intern
 from typing import NamedTuple
@@ -124,9 +123,9 @@ class Held:
         if self.then is not None:
             self.then.remove(resource, key)
 
-    def sweep(self, resource: Resource, keys: AbstractSet[Key]) -> None:
+    def sweep(self, resource: Resource, keys: Container[Key]) -> None:
         """See Sink."""
-        for key in self._objects[resource].keys() - keys:
+        for key in [key for key in self._objects[resource] if key not in keys]:
             self.remove(resource, key)
         if resource not in self.swept:
             self.changes += 1

@@ -251,6 +251,12 @@ def service_key(namespace: str, service: str) -> bytes:
     return own_label(service, "service name") + namespace_label(namespace)
 
 
+def service_of(key: bytes) -> tuple[str, str]:
+    """The namespace and the name that `service_key` made this of."""
+    end = key[0] + 1
+    return key[end + 1 :].decode(), key[1:end].decode()
+
+
 def trigger_time(obj: objects.Object) -> float | None:
     """When what made a slice change happened, in seconds since the epoch; None if nobody says.
 

@@ -37,6 +37,7 @@ The reflector does no I/O and knows no time. The shell asks `next_request`, tell
 through one of the `on_...` methods, and waits for as long as the `Pause` it gets back says.
 """
 
+from array import array
 from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
@@ -62,7 +63,7 @@ from kdns.cluster.objects import (
     decode_status,
 )
 from kdns.cluster.sink import Key, Sink
-from kdns.cluster.versions import Versions
+from kdns.cluster.versions import Places, Versions
 
 PAGE_LIMIT = 500
 """Objects asked for per page of a list."""
@@ -158,7 +159,8 @@ class Reflector:
         self._stream = stream
         self._streaming = stream  # how the present list, or the next one, is asked for
         self._listing = False  # a list has begun
-        self._keys: set[Key] = set()
+        # The places of what a list has named. Keys would stand between what stays, and leave holes.
+        self._named = array("q")
         self._failures = 0  # in a row
         self._restarts = 0  # lists begun again since a watch last lasted
         self._brief = 0  # watches in a row that told something and were soon over
@@ -347,7 +349,7 @@ class Reflector:
     def _forget_list(self) -> None:
         """Of a list that did not come to its end, nothing that it named counts."""
         self._listing = False
-        self._keys = set()
+        self._named = array("q")
         self.versions.settle()
 
     def _list_object(self, raw: msgspec.Raw) -> None:
@@ -361,15 +363,15 @@ class Reflector:
                 self.versions.put(_key(meta), meta.resource_version)
             return
         key = _key(obj.metadata)
-        self._keys.add(key)
+        self._named.append(Versions.place(key))
         self.versions.put(key, obj.metadata.resource_version)
         self._sink.apply(self.resource, obj)
 
     def _end_list(self, version: str) -> None:
         self._version = version
-        self._sink.sweep(self.resource, self._keys)
+        self._sink.sweep(self.resource, Places(self._named))
         self.versions.sweep()
-        self._keys = set()
+        self._named = array("q")
         self._listing = False
         self._streaming = self._stream
         self._silent = 0
@@ -387,7 +389,6 @@ class Reflector:
             self._failures = 0
         elif event.type is EventType.DELETED:
             key = _key(decode_identity(event.object))
-            self._keys.discard(key)
             self.versions.remove(key)
             self._sink.remove(self.resource, key)
         else:

@@ -1,6 +1,6 @@
 """What a source of objects tells the cluster, whichever source it is."""
 
-from collections.abc import Set as AbstractSet
+from collections.abc import Container
 from typing import Protocol
 
 from kdns.cluster import model
@@ -13,9 +13,9 @@ Key = tuple[str, str]
 class Sink(Protocol):
     """Takes the state of a cluster, object by object.
 
-    A full list is told as `apply` for each object and then one `sweep` with every key of the list:
-    what the sink holds and the list did not name is gone. Nothing is emptied first, so a relist
-    never shows a gap.
+    A full list is told as `apply` for each object and then one `sweep` that knows the keys of the
+    list: what the sink holds and the list did not name is gone. Nothing is emptied first, so a
+    relist never shows a gap.
     """
 
     def apply(self, resource: Resource, obj: Object) -> None:
@@ -24,7 +24,7 @@ class Sink(Protocol):
     def remove(self, resource: Resource, key: Key) -> None:
         """The object of that key was deleted; unknown keys are ignored."""
 
-    def sweep(self, resource: Resource, keys: AbstractSet[Key]) -> None:
+    def sweep(self, resource: Resource, keys: Container[Key]) -> None:
         """A full list ended, and these were its keys; from now on `resource` is in sync."""
 
     def assume(self, resource: Resource) -> None:

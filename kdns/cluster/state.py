@@ -15,7 +15,7 @@ Every change is applied in place and told at once, so the next query sees it. Th
 depends on the objects alone, not on the order in which they came.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple, TypeVar, assert_never
 
@@ -132,7 +132,7 @@ class Cluster:
             case _:
                 assert_never(resource)
 
-    def sweep(self, resource: Resource, keys: AbstractSet[Key]) -> None:
+    def sweep(self, resource: Resource, keys: Container[Key]) -> None:
         """See Sink."""
         for change in self._sweep(resource, keys):
             self._tell(change)
@@ -236,20 +236,21 @@ class Cluster:
             case _:
                 assert_never(obj)
 
-    def _sweep(self, resource: Resource, keys: AbstractSet[Key]) -> Iterator[Change | None]:
+    def _sweep(self, resource: Resource, keys: Container[Key]) -> Iterator[Change | None]:
         """Take away what none of the keys names."""
         match resource:
             case Resource.ENDPOINTSLICES:
-                for place in self._slices.keys() - set(map(_place, keys)):
+                for place in [p for p in self._slices if _key(p) not in keys]:
                     yield self._put_slice(place, None)
             case Resource.SERVICES:
-                for key in self.services.keys() - set(map(_service_key, keys)):
+                for key in [k for k in self.services if model.service_of(k) not in keys]:
                     yield self._put_service(key, None)
             case Resource.NAMESPACES:
-                for label in self.namespaces.keys() - set(map(_namespace_label, keys)):
+                gone = [label for label, text in self.namespaces.items() if ("", text) not in keys]
+                for label in gone:
                     yield self._put_namespace(label, None)
             case Resource.PODS:
-                for place in self._pods.keys() - set(map(_place, keys)):
+                for place in [p for p in self._pods if _key(p) not in keys]:
                     yield self._put_pod(place, None)
             case _:
                 assert_never(resource)
@@ -336,6 +337,11 @@ def _addresses(places: tuple[bytes, ...]) -> list[bytes]:
 
 def _place(key: Key) -> Place:
     return f"{key[0]}/{key[1]}"
+
+
+def _key(place: Place) -> Key:
+    namespace, _, name = place.partition("/")
+    return namespace, name
 
 
 def _service_key(key: Key) -> bytes:

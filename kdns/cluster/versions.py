@@ -8,6 +8,7 @@ who were told the same have the same one. The bit makes a list, or an audit, a m
 place: nothing is ever held twice.
 """
 
+from collections.abc import Container, Iterable
 from hashlib import blake2b
 
 from kdns.cluster.objects import Resource
@@ -17,6 +18,16 @@ DIGEST_BITS = 48
 """As many as a float, which is what metrics are made of, holds exactly, and some to spare."""
 _VALUE = (1 << DIGEST_BITS) - 1
 _NAMED = 1 << DIGEST_BITS
+
+
+class Places(Container[Key]):
+    """Keys by their places (see `Versions.place`), for who asks whether one is among them."""
+
+    def __init__(self, places: Iterable[int]) -> None:
+        self._places = frozenset(places)
+
+    def __contains__(self, key: object) -> bool:
+        return hash(key) in self._places
 
 
 class Versions:

@@ -1,6 +1,6 @@
 """A sink for tests that holds what it is given, and a chance that leaves none."""
 
-from collections.abc import Set as AbstractSet
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from kdns.cluster.objects import Object, Resource
@@ -21,7 +21,7 @@ class Bound:
 
 @dataclass
 class Held:
-    """A sink for one resource that keeps its objects, and the keys of each sweep."""
+    """A sink for one resource that keeps its objects, and the keys that each sweep left."""
 
     objects: dict[Key, Object] = field(default_factory=dict)
     swept: list[set[Key]] = field(default_factory=list)
@@ -34,10 +34,10 @@ class Held:
         """Lose it."""
         self.objects.pop(key, None)
 
-    def sweep(self, _resource: Resource, keys: AbstractSet[Key]) -> None:
+    def sweep(self, _resource: Resource, keys: Container[Key]) -> None:
         """Lose what was not named."""
-        self.swept.append(set(keys))
         self.objects = {key: obj for key, obj in self.objects.items() if key in keys}
+        self.swept.append(set(self.objects))
 
     @property
     def versions(self) -> dict[Key, str]:

@@ -6,6 +6,7 @@ import pytest
 
 from kdns.cluster.objects import Resource
 from kdns.cluster.state import Change, Cluster
+from kdns.cluster.versions import Places, Versions
 from kdns.wire import iana
 from tests.cluster.builders import (
     NOW,
@@ -210,6 +211,28 @@ def test_what_a_list_did_not_name_is_gone() -> None:
     assert ask(zone, "web.shop.S") == "A 10.0.0.1"
     assert ask(zone, "db.shop.S") == "NX"
     assert ask(zone, "shop.S") == "ND"
+
+
+def test_a_list_need_only_tell_whether_it_named_a_key() -> None:
+    cluster = cluster_of(
+        namespace("shop"),
+        service("web.shop", "None"),
+        slice_("web-1.shop", "web", "10.1.0.1"),
+        pod("one.shop", "10.1.0.1"),
+    )
+    changes = told(cluster)
+    named = {
+        Resource.NAMESPACES: ("", "shop"),
+        Resource.SERVICES: ("shop", "web"),
+        Resource.ENDPOINTSLICES: ("shop", "web-1"),
+        Resource.PODS: ("shop", "one"),
+    }
+    for resource, key in named.items():
+        cluster.sweep(resource, Places([Versions.place(key)]))
+    assert changes == []
+    for resource in named:
+        cluster.sweep(resource, Places([]))
+    assert len(changes) == len(named)
 
 
 # Orders that come about

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kdns.cluster.objects import Resource
 from kdns.cluster.sink import Key
-from kdns.cluster.versions import DIGEST_BITS, Versions
+from kdns.cluster.versions import DIGEST_BITS, Places, Versions
 
 KEYS = st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"))
 TOLD = st.tuples(KEYS, st.integers(1, 3).map(str))
@@ -18,6 +18,11 @@ def told(*versions: tuple[Key, str], resource: Resource = Resource.SERVICES) -> 
     for key, version in versions:
         made.put(key, version)
     return made
+
+
+@given(st.sets(KEYS), KEYS)
+def test_places_tell_which_keys_they_are_of(keys: set[Key], key: Key) -> None:
+    assert (key in Places(map(Versions.place, keys))) == (key in keys)
 
 
 @given(st.lists(TOLD), st.randoms())

@@ -4,8 +4,7 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from collections.abc import Set as AbstractSet
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,8 +71,8 @@ class Told(Held):
     def told(self) -> int:
         return len(self.objects)
 
-    def sweep(self, resource: Resource, keys: AbstractSet[Key]) -> None:
-        self.lost |= self.objects.keys() - keys
+    def sweep(self, resource: Resource, keys: Container[Key]) -> None:
+        self.lost |= {key for key in self.objects if key not in keys}
         super().sweep(resource, keys)
         self.changed.set()
 

@@ -5,8 +5,7 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 import pytest
@@ -42,9 +41,9 @@ class Recorder:
     def assume(self, resource: Resource) -> None:
         raise AssertionError("nothing is remembered here")
 
-    def sweep(self, resource: Resource, keys: AbstractSet[Key]) -> None:
+    def sweep(self, resource: Resource, keys: Container[Key]) -> None:
         kept = {key: obj for key, obj in self.held[resource].items() if key in keys}
-        assert kept.keys() == keys
+        assert set(kept) == keys
         self.held[resource] = kept
         self.swept.append(resource)
         self._told.set()
