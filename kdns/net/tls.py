@@ -211,11 +211,12 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
     # What is in between.
 
     def _hold_back(self) -> None:
-        if self._below is not None:
+        # An event loop may refuse either of what is about to close.
+        if self._below is not None and not self._below.is_closing():
             self._below.pause_reading()
 
     def _let_come(self) -> None:
-        if self._below is not None and self._wanted and not (self._waiting or self._closing):
+        if self._below is not None and not (self._waiting or self.is_closing()) and self._wanted:
             self._below.resume_reading()
 
     def _shake(self) -> None:

@@ -287,9 +287,11 @@ class Below(asyncio.Transport):
         return 0
 
     def pause_reading(self) -> None:
+        assert not self.closed, "uvloop refuses this"
         self.held.append(True)
 
     def resume_reading(self) -> None:
+        assert not self.closed, "uvloop refuses this"
         self.held.append(False)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -404,6 +406,22 @@ async def test_who_waits_for_its_turn_cannot_send_more_meanwhile(
     act()
     assert wire.below.held == [True, False]
     assert wire.below.written
+
+
+async def test_who_is_about_to_be_lost_is_neither_held_back_nor_let_come(
+    certificates: Certificates,
+) -> None:
+    wire = Wire(certificates)
+    wire.waiting = []
+    with pytest.raises(ssl.SSLWantReadError):
+        wire.tls.do_handshake()
+    wire.carry()
+    wire.below.closed = True
+    (act,) = wire.waiting
+    act()
+    wire.server.pause_reading()
+    wire.server.resume_reading()
+    assert wire.below.held == [True]
 
 
 async def test_who_is_gone_when_its_turn_comes_costs_nothing(certificates: Certificates) -> None:
