@@ -31,7 +31,8 @@ Three things follow from what the sink promises to those who ask it:
 - A relist never empties it. Objects are applied as they come, and what was not named is swept
   at the end.
 - A malformed object costs itself: it is reported, and owns no names, as in a fresh list.
-- A 200 that is no list of ours (a proxy's page, say) is a failure and not an empty cluster.
+- A 200 that is no list of ours (a proxy's page, say) is a failure and not an empty cluster; and
+  a stream that ends without an object is one only when a list in pages says so too.
 
 The reflector does no I/O and knows no time. The shell asks `next_request`, tells what came of it
 through one of the `on_...` methods, and waits for as long as the `Pause` it gets back says.
@@ -131,6 +132,7 @@ class Reflector:
     has ended, and stays so. `lists` counts the lists that were begun. `versions` is what was told.
 
     stream: whether to ask for streamed lists.
+    holds: whether the sink may hold objects already, of an earlier time.
     """
 
     def __init__(
@@ -142,6 +144,7 @@ class Reflector:
         label_selector: str = "",
         field_selector: str = "",
         stream: bool = True,
+        holds: bool = False,
         on_bad_object: Callable[[str], object] = _ignore,
     ) -> None:
         self.resource = resource
@@ -154,6 +157,7 @@ class Reflector:
         selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
         self._selectors = {name: text for name, text in selectors.items() if text}
         self._on_bad_object = on_bad_object
+        self._holds = holds
         self._version = ""  # empty while listing
         self._continue = ""
         self._stream = stream
@@ -375,7 +379,7 @@ class Reflector:
         self._listing = False
         self._streaming = self._stream
         self._silent = 0
-        self.synced = True
+        self.synced = self._holds = True
 
     def _on_initial(self, event: WatchEvent) -> Pause | None:
         """One line of a streamed list. Raises ObjectError when the stream is of no use."""
@@ -384,6 +388,8 @@ class Reflector:
             if not bookmark.ends_initial_events or not bookmark.resource_version:
                 # A server that knows neither the parameters nor that it does not know them.
                 return self._do_not_stream()
+            if self._holds and self.versions.unnamed() == len(self.versions):
+                return self._list_in_pages()
             self._end_list(bookmark.resource_version)
             self._heard = True
             self._failures = 0
@@ -394,6 +400,15 @@ class Reflector:
         else:
             self._list_object(event.object)
         return None
+
+    def _list_in_pages(self) -> Pause:
+        """A stream that names nothing would end all that is known: that is to be said twice.
+
+        A page says of what it is a list, and where it ends; such a stream says nothing of either.
+        """
+        self._streaming = False
+        self._forget_list()
+        return GO_ON
 
     def _do_not_stream(self) -> Pause:
         self._stream = self._streaming = False

@@ -147,7 +147,8 @@ class Sources:
             fed.snapshot.recall()
             fed.spawn(fed.snapshot.keep(self._write_every), f"state of {connection.server}")
         log.info("watching the API server at %s", " or ".join(connection.servers))
-        fed.spawn(self._follow(connection, settings, sink), connection.server)
+        follow = self._follow(connection, settings, sink, remembers=bool(held.assumed))
+        fed.spawn(follow, connection.server)
 
     def _path(self, slot: int) -> Path:
         return Path(self._state_dir) / f"cluster-{slot}.state"
@@ -174,11 +175,11 @@ class Sources:
         return in_cluster(self._environ)
 
     async def _follow(
-        self, connection: Connection, settings: SourceSettings, sink: Sink
+        self, connection: Connection, settings: SourceSettings, sink: Sink, *, remembers: bool
     ) -> NoReturn:
         """Keep it up to date until cancelled, whatever is wrong, be it with us."""
         while True:
-            reflectors = self._reflectors(settings, sink)
+            reflectors = self._reflectors(settings, sink, holds=remembers)
             try:
                 async with ApiClient(
                     connection, silence=self._watch_silence, meters=self.meters
@@ -186,9 +187,10 @@ class Sources:
                     await self._watches.run(client, reflectors)
             except Exception:  # A fault of ours: a state that stays as it is would be a worse one.
                 log.exception("%s: a fault; listing anew", connection.server)
+                remembers = True
                 await asyncio.sleep(self._after_fault)
 
-    def _reflectors(self, settings: SourceSettings, sink: Sink) -> list[Reflector]:
+    def _reflectors(self, settings: SourceSettings, sink: Sink, *, holds: bool) -> list[Reflector]:
         selected = {resource: (labels, fields) for resource, labels, fields in settings.selectors}
         return [
             Reflector(
@@ -197,6 +199,7 @@ class Sources:
                 self._rng,
                 label_selector=str(selected[resource][0]),
                 field_selector=str(selected[resource][1]),
+                holds=holds,
                 on_bad_object=_left_out,
             )
             for resource in sorted(settings.resources, key=lambda r: r.value)

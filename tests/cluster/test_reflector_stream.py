@@ -114,6 +114,29 @@ def test_a_streamed_relist_sweeps_what_it_did_not_name(watching: Reflector, held
     assert (watching.lists, len(watching.versions)) == (2, 1)
 
 
+def test_a_stream_that_names_nothing_ends_what_is_held_only_when_pages_say_so_too(
+    watching: Reflector, held: Held
+) -> None:
+    watching.relist()
+    watching.on_watch_start()
+    assert watching.on_watch_line(bookmark("9", END)) == GO_ON
+    assert set(held.objects) == {("a", "x"), ("a", "y")}
+    assert isinstance(watching.next_request(), ListRequest)
+    watching.on_page(page())
+    assert not held.objects
+    assert watching.streams, "the next list is streamed again"
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_where_nothing_can_be_held_a_stream_that_names_nothing_is_believed(
+    held: Held, holds: bool
+) -> None:
+    reflector = Reflector(SERVICES, held, Bound(), holds=holds)
+    reflector.on_watch_start()
+    reflector.on_watch_line(bookmark("7", END))
+    assert reflector.synced is not holds
+
+
 def test_a_malformed_object_is_known_to_be_there_and_owns_no_names(held: Held) -> None:
     bad: list[str] = []
     reflector = Reflector(SERVICES, held, Bound(), on_bad_object=bad.append)

@@ -6,14 +6,18 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from aiohttp import web
 
-from kdns.cluster.objects import Resource
+from kdns.cluster.held import encode
+from kdns.cluster.model import from_object
+from kdns.cluster.objects import Resource, decode_object
 from kdns.cluster.selectors import parse_field_selector, parse_label_selector
 from kdns.cluster.state import Change
+from kdns.kube import snapshot
 from kdns.kube.sources import Sources
 from kdns.plugins.parts import SourceSettings
 from kdns.testing.apiserver import ApiServer
-from tests.kube.test_kube_client import service
+from tests.kube.test_kube_client import service, serving
 
 
 async def test_a_fault_of_ours_is_told_and_does_not_end_the_watch(
@@ -87,3 +91,35 @@ async def test_that_the_state_cannot_be_written_is_said_once(
         logging.getLogger().removeHandler(handler)
     assert sum("cannot be written" in message for message in caplog.messages) == 1
     assert (state / "cluster-0.state").exists() == mended
+
+
+async def test_what_is_remembered_does_not_end_with_a_stream_that_names_nothing(
+    tmp_path: Path,
+) -> None:
+    asked: list[str] = []
+    listed = asyncio.Event()
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        if "watch" in request.query:
+            asked.append("stream")
+            mark = b'{"annotations":{"k8s.io/initial-events-end":"true"},"resourceVersion":"1"}'
+            return web.Response(body=b'{"type":"BOOKMARK","object":{"metadata":%b}}\n' % mark)
+        asked.append("pages")
+        listed.set()
+        return web.Response(body=b"", status=500)
+
+    async with serving(answer) as url:
+        selectors = ((Resource.SERVICES, parse_label_selector(""), parse_field_selector("")),)
+        settings = SourceSettings(frozenset({Resource.SERVICES}), selectors, endpoint=url)
+        obj = decode_object(Resource.SERVICES, b'{"metadata":{"name":"x","namespace":"a"}}')
+        remembered = encode(("a", "x"), from_object(obj))
+        identity = f"{url}, services, with pod names; services [] []"
+        path = tmp_path / "cluster-0.state"
+        snapshot.write(path, identity, {Resource.SERVICES: [remembered]})
+        sources = Sources(rng=Random(0), state_dir=str(tmp_path))
+        cluster = sources.cluster(settings)
+        await sources.start()
+        await listed.wait()
+        assert asked[:2] == ["stream", "pages"]
+        assert len(cluster.services) == 1
+        await sources.close()
