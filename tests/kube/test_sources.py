@@ -113,7 +113,7 @@ async def test_what_is_remembered_does_not_end_with_a_stream_that_names_nothing(
         settings = SourceSettings(frozenset({Resource.SERVICES}), selectors, endpoint=url)
         obj = decode_object(Resource.SERVICES, b'{"metadata":{"name":"x","namespace":"a"}}')
         remembered = encode(("a", "x"), from_object(obj))
-        identity = f"{url}, services, with pod names; services [] []"
+        identity = f"{url}, services; services [] []"
         path = tmp_path / "cluster-0.state"
         snapshot.write(path, identity, {Resource.SERVICES: [remembered]})
         sources = Sources(rng=Random(0), state_dir=str(tmp_path))
