@@ -7,7 +7,6 @@ state on, to workers or to a file, needs nothing more.
 
 from collections.abc import Callable, Container, Iterator
 from functools import lru_cache
-from sys import intern
 from typing import NamedTuple
 
 import msgspec
@@ -15,7 +14,7 @@ import msgspec
 from kdns.cluster import model, objects
 from kdns.cluster.errors import ObjectError
 from kdns.cluster.objects import Resource
-from kdns.cluster.sink import Key, Reader
+from kdns.cluster.sink import Key, Place, Reader, key_of, place_of
 
 _encode = msgspec.msgpack.Encoder().encode
 _TYPES: dict[Resource, type[model.Object]] = {
@@ -54,7 +53,7 @@ def decode(resource: Resource, body: bytes) -> Item:
     if isinstance(obj, model.Service | model.Slice):
         # Nobody else has seen the object yet.
         msgspec.structs.force_setattr(obj, "packed_ports", _once(obj.packed_ports))
-    return Item(resource, (intern(namespace), name), obj, body)
+    return Item(resource, (namespace, name), obj, body)
 
 
 # Most services of a cluster have the same few ports: as in `model`, they are there once.
@@ -87,14 +86,14 @@ class Held:
         """May be set later, before anything is told."""
         self._on_bad_object = on_bad_object
         self._pod_names = pod_names
-        self._objects: dict[Resource, dict[Key, bytes]] = {resource: {} for resource in Resource}
+        self._objects: dict[Resource, dict[Place, bytes]] = {resource: {} for resource in Resource}
 
     def __len__(self) -> int:
         return sum(map(len, self._objects.values()))
 
     def apply(self, resource: Resource, obj: objects.Object) -> None:
         """See Sink. An object that is not what the API promises is told of, and not held."""
-        key = (intern(obj.metadata.namespace), obj.metadata.name)
+        key = (obj.metadata.namespace, obj.metadata.name)
         try:
             made = model.from_object(obj, pod_names=self._pod_names)
         except ObjectError as error:
@@ -107,17 +106,17 @@ class Held:
 
     def put(self, item: Item, triggered: float | None = None) -> None:
         """As `apply`, for an object that is read and encoded already. See Reader."""
-        held = self._objects[item.resource]
-        if held.get(item.key) == item.body:
+        held, place = self._objects[item.resource], place_of(item.key)
+        if held.get(place) == item.body:
             return
-        held[item.key] = item.body
+        held[place] = item.body
         self.changes += 1
         if self.then is not None:
             self.then.put(item.resource, item.key, item.obj, triggered)
 
     def remove(self, resource: Resource, key: Key) -> None:
         """See Sink."""
-        if self._objects[resource].pop(key, None) is None:
+        if self._objects[resource].pop(place_of(key), None) is None:
             return
         self.changes += 1
         if self.then is not None:
@@ -125,7 +124,7 @@ class Held:
 
     def sweep(self, resource: Resource, keys: Container[Key]) -> None:
         """See Sink."""
-        for key in [key for key in self._objects[resource] if key not in keys]:
+        for key in [key for key in map(key_of, self._objects[resource]) if key not in keys]:
             self.remove(resource, key)
         if resource not in self.swept:
             self.changes += 1
@@ -142,16 +141,16 @@ class Held:
 
     def body(self, resource: Resource, key: Key) -> bytes:
         """An object that is held, encoded. Raises KeyError."""
-        return self._objects[resource][key]
+        return self._objects[resource][place_of(key)]
 
     def get(self, resource: Resource, key: Key) -> bytes | None:
         """An object, encoded, if it is held."""
-        return self._objects[resource].get(key)
+        return self._objects[resource].get(place_of(key))
 
     def keys(self, resource: Resource) -> list[Key]:
         """Of all that is held of a resource now."""
-        return list(self._objects[resource])
+        return list(map(key_of, self._objects[resource]))
 
     def objects(self, resource: Resource) -> Iterator[tuple[Key, bytes]]:
         """All of a resource, encoded."""
-        return iter(self._objects[resource].items())
+        return ((key_of(place), body) for place, body in self._objects[resource].items())

@@ -8,6 +8,19 @@ from kdns.cluster.objects import Object, Resource
 
 Key = tuple[str, str]
 """(namespace, name); the namespace of a Namespace is empty."""
+Place = str
+"""A key as namespace/name: what is kept by it for long takes half as much."""
+
+
+def place_of(key: Key) -> Place:
+    """The place of a key."""
+    return f"{key[0]}/{key[1]}"
+
+
+def key_of(place: Place) -> Key:
+    """The key of a place. No namespace has a slash (Kubernetes, IsValidPathSegmentName)."""
+    namespace, _, name = place.partition("/")
+    return namespace, name
 
 
 class Sink(Protocol):

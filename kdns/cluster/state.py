@@ -19,11 +19,13 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple, TypeVar, assert_never
 
+from msgspec.structs import force_setattr
+
 from kdns.cluster import model, objects
 from kdns.cluster.addresses import Addresses
 from kdns.cluster.errors import ObjectError
 from kdns.cluster.objects import Resource
-from kdns.cluster.sink import Key
+from kdns.cluster.sink import Key, Place, key_of, place_of
 
 
 class Change(NamedTuple):
@@ -47,8 +49,6 @@ class Change(NamedTuple):
 K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T", str, bytes)
-Place = str
-"""namespace/name of a slice or a pod: a third of what a Key takes."""
 Listener = Callable[[Change], object]
 OnChanged = Callable[[model.Object, float], object]
 
@@ -122,13 +122,13 @@ class Cluster:
         """See Sink."""
         match resource:
             case Resource.ENDPOINTSLICES:
-                self._tell(self._put_slice(_place(key), None))
+                self._tell(self._put_slice(place_of(key), None))
             case Resource.SERVICES:
                 self._tell(self._put_service(_service_key(key), None))
             case Resource.NAMESPACES:
                 self._tell(self._put_namespace(_namespace_label(key), None))
             case Resource.PODS:
-                self._tell(self._put_pod(_place(key), None))
+                self._tell(self._put_pod(place_of(key), None))
             case _:
                 assert_never(resource)
 
@@ -226,13 +226,13 @@ class Cluster:
     def _put(self, key: Key, obj: model.Object) -> Change | None:
         match obj:
             case model.Slice():
-                return self._put_slice(_place(key), obj)
+                return self._put_slice(place_of(key), obj)
             case model.Service():
                 return self._put_service(obj.key, obj)
             case model.Namespace():
                 return self._put_namespace(obj.label, key[1])
             case model.Pod():
-                return self._put_pod(_place(key), obj)
+                return self._put_pod(place_of(key), obj)
             case _:
                 assert_never(obj)
 
@@ -240,7 +240,7 @@ class Cluster:
         """Take away what none of the keys names."""
         match resource:
             case Resource.ENDPOINTSLICES:
-                for place in [p for p in self._slices if _key(p) not in keys]:
+                for place in [p for p in self._slices if key_of(p) not in keys]:
                     yield self._put_slice(place, None)
             case Resource.SERVICES:
                 for key in [k for k in self.services if model.service_of(k) not in keys]:
@@ -250,7 +250,7 @@ class Cluster:
                 for label in gone:
                     yield self._put_namespace(label, None)
             case Resource.PODS:
-                for place in [p for p in self._pods if _key(p) not in keys]:
+                for place in [p for p in self._pods if key_of(p) not in keys]:
                     yield self._put_pod(place, None)
             case _:
                 assert_never(resource)
@@ -259,6 +259,9 @@ class Cluster:
         old = self.services.get(key)
         if old == new:
             return None
+        if new is not None:
+            key = self._known(key)
+            force_setattr(new, "key", key)
         _put(self.services, key, new)
         before = old.addresses if old else ()
         after = new.addresses if new else ()
@@ -269,10 +272,13 @@ class Cluster:
         old = self._slices.get(place)
         if old == new:
             return None
-        _put(self._slices, place, new)
         # One without a service of its own owns no names.
         owner, owner_before = new.service if new else b"", old.service if old else b""
-        if owner != owner_before:
+        is_moved = owner != owner_before
+        if new is not None:
+            force_setattr(new, "service", self._known(owner) if is_moved else owner_before)
+        _put(self._slices, place, new)
+        if is_moved:
             self._own(place, owner_before, owner)
         if old and new and owner_before and owner:
             changed = self._slices_by_address.move(place, *old.moved(new)) | _renamed(old, new)
@@ -280,7 +286,7 @@ class Cluster:
             before = old.addresses if old and owner_before else ()
             after = new.addresses if new and owner else ()
             changed = self._slices_by_address.move(place, before, after)
-        owners = (owner_before, owner) if owner != owner_before else (owner,)
+        owners = (owner_before, owner) if is_moved else (owner,)
         return Change(services=tuple(filter(None, owners)), addresses=tuple(changed))
 
     def _put_namespace(self, label: bytes, text: str | None) -> Change | None:
@@ -308,6 +314,17 @@ class Cluster:
                 told.append((where[: where[0] + 1], where[where[0] + 1 :]))
         return Change(pods=tuple(told))
 
+    def _known(self, key: bytes) -> bytes:
+        """A service's key as the service or a slice of it has it already: most have one of each.
+
+        The same octets, so it is no change to put it in the place of the one that came.
+        """
+        service = self.services.get(key)
+        if service is not None:
+            return service.key
+        there = _each(self._slices_by_service.get(key))
+        return self._slices[there[0]].service if there else key
+
     def _own(self, place: Place, before: bytes, after: bytes) -> None:
         """A slice was of one service, and is now of another one; empty for none."""
         owned = self._slices_by_service
@@ -333,15 +350,6 @@ def _each(held: T | tuple[T, ...] | None) -> tuple[T, ...]:
 def _addresses(places: tuple[bytes, ...]) -> list[bytes]:
     """Of pods: what stands behind the label of the namespace."""
     return [where[where[0] + 1 :] for where in places]
-
-
-def _place(key: Key) -> Place:
-    return f"{key[0]}/{key[1]}"
-
-
-def _key(place: Place) -> Key:
-    namespace, _, name = place.partition("/")
-    return namespace, name
 
 
 def _service_key(key: Key) -> bytes:

@@ -18,6 +18,8 @@ DIGEST_BITS = 48
 """As many as a float, which is what metrics are made of, holds exactly, and some to spare."""
 _VALUE = (1 << DIGEST_BITS) - 1
 _NAMED = 1 << DIGEST_BITS
+_PLACE = (1 << 60) - 1
+"""Of a hash: with the bits above, a number takes sixteen octets more."""
 
 
 class Places(Container[Key]):
@@ -27,7 +29,7 @@ class Places(Container[Key]):
         self._places = frozenset(places)
 
     def __contains__(self, key: object) -> bool:
-        return hash(key) in self._places
+        return (hash(key) & _PLACE) in self._places
 
 
 class Versions:
@@ -52,8 +54,8 @@ class Versions:
 
     @staticmethod
     def place(key: Key) -> int:
-        """What stands for a key here. Two keys share one with a chance of 1 to 2**61."""
-        return hash(key)
+        """What stands for a key here. Two keys share one with a chance of 1 to 2**60."""
+        return hash(key) & _PLACE
 
     def begin(self) -> None:
         """Call nothing named; what is told from now on is."""
@@ -75,7 +77,7 @@ class Versions:
 
     def put(self, key: Key, version: str) -> None:
         """The object of that key was told, in that state."""
-        place = hash(key)
+        place = hash(key) & _PLACE
         value = self._value(key, version)
         held = self._told.get(place)
         if held is not None:
@@ -87,7 +89,7 @@ class Versions:
 
     def remove(self, key: Key) -> None:
         """The object of that key is no more."""
-        place = hash(key)
+        place = hash(key) & _PLACE
         held = self._told.pop(place, None)
         if held is not None:
             self.digest = (self.digest - (held & _VALUE)) & _VALUE
@@ -100,7 +102,7 @@ class Versions:
 
         It is named from then on.
         """
-        place = hash(key)
+        place = hash(key) & _PLACE
         held = self._told.get(place)
         if held is None:
             return place in self.gone

@@ -238,6 +238,17 @@ def test_a_list_need_only_tell_whether_it_named_a_key() -> None:
 # Orders that come about
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_service_and_its_slices_have_one_key_in_memory(turned: bool) -> None:
+    objects = [service("web.shop", "10.0.0.1"), slice_("s.shop", "web"), slice_("t.shop", "web")]
+    cluster = cluster_of(*objects[:: -1 if turned else 1])
+    cluster.apply(*made(service("web.shop", "10.0.0.2")))
+    cluster.apply(*made(slice_("s.shop", "web", "10.1.0.1")))
+    (held,) = cluster.services.values()
+    assert all(each.service is held.key for each in cluster.slices_of(WEB))
+    assert len(cluster.slices_of(WEB)) == 2
+
+
 def test_a_slice_may_come_before_its_service() -> None:
     cluster = cluster_of(namespace("shop"), slice_("s.shop", "db", "10.1.0.1"))
     zone = forward(cluster)
