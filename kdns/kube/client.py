@@ -176,7 +176,9 @@ class ApiClient:
                 if listed and not audit.is_clean:
                     await self._wait_for(reflector, audit)
             except (ClientError, OSError, ObjectError, CredentialsError) as error:
-                log.info("audit of %s: %s", reflector.resource.value, reason(error))
+                late = isinstance(error, TimeoutError)
+                why = f"{self.server} does not answer" if late else reason(error)
+                log.info("audit of %s: %s", reflector.resource.value, why)
                 listed = False
             if not reflector.version or reflector.lists != lists:
                 return None  # everything is being compared anyway

@@ -1,6 +1,7 @@
 """Nothing that a server does, or leaves undone, is waited for or asked again without a bound."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -110,6 +111,33 @@ async def test_a_stream_that_goes_on_beyond_its_time_is_left_for_a_list_in_pages
         assert "ended before all was told" in scene.client.failures[SERVICES]
         scene.sleeper.wake()
         await scene.sink.until(lambda: scene.reflector.synced)
+
+
+async def test_an_audit_of_which_a_page_does_not_end_is_given_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    over = asyncio.Event()
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        if "watch" in request.query:
+            await over.wait()
+        elif "as=Partial" not in request.headers["Accept"]:
+            await response.write(PAGE)
+        else:
+            while not over.is_set():
+                await response.write(b" ")
+                await asyncio.sleep(0)
+        return response
+
+    async with serving(answer) as url:
+        async with running(endpoint(url), page_seconds=0.05) as scene:
+            await scene.sink.until(lambda: scene.reflector.synced)
+            assert await scene.client.audit(scene.reflector) is None
+        over.set()
+    assert f"audit of services: {url} does not answer" in caplog.messages
 
 
 # What is over at once, again and again
