@@ -282,9 +282,17 @@ def is_http(url: str) -> bool:
     """Whether it is a URL that can be asked: http or https, a host, and a port that is one."""
     try:
         parts = urlsplit(url)
-        host = (parts.hostname or "").encode("idna")  # as whoever resolves it does
-        return parts.scheme in {"http", "https"} and bool(host) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket without its other half, a long label
+        known = parts.scheme in {"http", "https"} and parts.port != 0
+        return known and is_host(parts.hostname or "")
+    except ValueError:  # a port that is no number, a bracket without its other half
+        return False
+
+
+def is_host(name: str) -> bool:
+    """Whether it can be asked for, or be in a certificate: an empty or a long label cannot."""
+    try:
+        return bool(name.encode("idna"))  # as the socket and ssl modules do
+    except UnicodeError:
         return False
 
 

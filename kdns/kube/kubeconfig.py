@@ -26,6 +26,7 @@ from kdns.kube.credentials import (
     CredentialsError,
     Known,
     TlsFiles,
+    is_host,
     is_http,
     reason,
 )
@@ -212,6 +213,11 @@ class _Source:
 
 
 def _check(settings: _Settings, user: _Node | None) -> None:
+    if settings.proxy and not is_http(settings.proxy):  # which may hold a password
+        raise CredentialsError("cluster proxy-url: expected an http(s) URL")
+    if settings.tls_server_name and not is_host(settings.tls_server_name):
+        name = settings.tls_server_name
+        raise CredentialsError(f"cluster tls-server-name {name!r}: expected a host name")
     if not settings.authorization.isprintable():
         raise CredentialsError("its token holds what no token does, such as the end of a line")
     if not is_http(settings.host):

@@ -304,6 +304,24 @@ async def test_a_server_that_is_no_url_is_quoted(tmp_path: Path, server: str) ->
         await kubeconfig(str(path))
 
 
+@pytest.mark.parametrize(
+    "proxy", ["socks5://u:secret@10.0.0.1:1080", "10.0.0.1:8080", "http://a..b"]
+)
+async def test_a_proxy_that_cannot_be_asked_is_told_without_its_password(
+    tmp_path: Path, proxy: str
+) -> None:
+    path = config(tmp_path, {}, **{"proxy-url": proxy})
+    with pytest.raises(CredentialsError, match=r"cluster proxy-url: expected an http\(s\) URL$"):
+        await kubeconfig(str(path))
+
+
+@pytest.mark.parametrize("name", ["a..b", ".a", "a" * 64])
+async def test_a_name_that_no_certificate_has_is_told(tmp_path: Path, name: str) -> None:
+    path = config(tmp_path, {}, **{"tls-server-name": name})
+    with pytest.raises(CredentialsError, match=f"tls-server-name '{name}': expected a host name"):
+        await kubeconfig(str(path))
+
+
 # What it costs
 
 
