@@ -21,14 +21,13 @@ class LineSplitter:
 
         Raises ObjectError when a line grows beyond the limit; the stream is of no use after that.
         """
-        first, newline, rest = chunk.partition(b"\n")
-        self._parts.append(first)
-        self._held += len(first)
+        lines = chunk.split(b"\n")
+        self._parts.append(lines[0])
+        self._held += len(lines[0])
         self._check(self._held)
-        if not newline:
+        if len(lines) == 1:
             return []
-        lines = rest.split(b"\n")
-        lines.insert(0, b"".join(self._parts))
+        lines[0] = b"".join(self._parts)
         self._parts = [lines.pop()]
         self._held = len(self._parts[0])
         for line in lines:

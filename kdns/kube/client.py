@@ -323,13 +323,15 @@ class ApiClient:
         async for chunk in response.content.iter_any():
             due = self._monotonic() + TURN_SECONDS
             told = False
-            for line in lines.feed(chunk):
+            complete = lines.feed(chunk)
+            del chunk  # it can be half a megabyte, and so can its lines
+            for line in complete:
                 pause = reflector.on_watch_line(line)
                 if pause is not None:
                     return pause
                 told = told or bool(line.strip())
                 due = await self._share(due)
-            del chunk  # it can be half a megabyte, and the next one may be long in coming
+            del complete  # the next ones may be long in coming
             if told:  # anything else is no sign that more will be
                 self._judge(reflector, follower)
                 self._bound(reflector, follower)
