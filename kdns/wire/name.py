@@ -48,6 +48,8 @@ def from_text(text: str) -> bytes:
             raw = text.encode("idna")
         except UnicodeError as error:
             raise BadName(f"{text!r}: not a domain name: {error}") from error
+    if b"\\" not in raw:
+        return from_labels(raw.removesuffix(b".").split(b"."))
     labels: list[bytes] = []
     label = bytearray()
     position = 0
