@@ -64,7 +64,7 @@ def past(gone: Iterable[Totals]) -> Totals:
     sums = together(gone)
     kept: list[Sample] = []
     for sample in sums.samples:
-        if sample.kind != "gauge":
+        if sample.kind not in ("gauge", "peak"):
             sample.numbers = sample.numbers[-MAX_PAST:]
             sample.histograms = sample.histograms[-MAX_PAST:]
             kept.append(sample)

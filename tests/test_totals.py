@@ -16,6 +16,7 @@ def counted(label: str, zone: str, times: int, *, by: str = "test") -> Totals:
     meters = Meters()
     meters.counter("asked", "Questions.", ("to",))[by,] += times
     meters.gauge("held", "Replies.")[()] = times
+    meters.watch("peak", "known", "Names.", (), lambda: [((), times)])
     return totals([block], meters.sample())
 
 
@@ -37,6 +38,7 @@ def test_what_has_the_same_labels_is_added_up() -> None:
     sums = together((counted("dns://:53", ".", 2), counted("dns://:53", ".", 3)))
     assert requests(sums) == {("dns://:53", "."): 5}
     assert numbers(sums, "asked") == [(("test",), 5)]
+    assert numbers(sums, "known") == [((), 3)]
 
 
 def test_what_has_other_labels_stays() -> None:
@@ -52,7 +54,7 @@ def test_adding_up_changes_nothing_of_what_is_added() -> None:
 
 def test_gauges_of_who_is_gone_are_nothing() -> None:
     gone = past((NOTHING, counted("dns://:53", ".", 2)))
-    assert numbers(gone, "held") == []
+    assert numbers(gone, "held") == numbers(gone, "known") == []
     assert numbers(gone, "asked") == [(("test",), 2)]
 
 

@@ -13,14 +13,15 @@ from typing import Literal
 from kdns.telemetry.histogram import Histogram
 
 Labels = tuple[str, ...]
-Kind = Literal["counter", "gauge", "histogram"]
+Kind = Literal["counter", "gauge", "peak", "histogram"]
+"""A peak is a gauge of something that several have alike: the largest number counts, and no sum."""
 Values = dict[Labels, float]
 Read = Callable[[], Iterable[tuple[Labels, float]]]
 
 
 @dataclass(slots=True)
 class Sample:
-    """One metric at one time. `numbers` for counters and gauges, `histograms` for the third kind.
+    """One metric at one time. `histograms` where it is of that kind, `numbers` for all others.
 
     name: without the `_total` that counters get when they are written down.
     """
@@ -89,7 +90,7 @@ class Meters:
         numbers: Values = dict(self._numbers.get(name, ()))
         for read in family.read:
             for labels, number in read():
-                numbers[labels] = numbers.get(labels, 0) + number
+                _join(family.kind, numbers, labels, number)
         return Sample(name, family.help, family.kind, family.labels, list(numbers.items()))
 
     def _enter(self, name: str, family: _Family) -> None:
@@ -99,7 +100,7 @@ class Meters:
 
 
 def merge(processes: Iterable[Iterable[Sample]]) -> list[Sample]:
-    """What several processes have counted, added up."""
+    """What several processes have counted, added up; of peaks, the largest."""
     merged: dict[str, Sample] = {}
     for samples in processes:
         for sample in samples:
@@ -111,7 +112,7 @@ def merge(processes: Iterable[Iterable[Sample]]) -> list[Sample]:
 def _sum(one: Sample, other: Sample) -> Sample:
     numbers: Values = dict(one.numbers)
     for labels, number in other.numbers:
-        numbers[labels] = numbers.get(labels, 0) + number
+        _join(one.kind, numbers, labels, number)
     histograms: dict[Labels, Histogram] = {}
     for labels, histogram in (*one.histograms, *other.histograms):
         total = histograms.setdefault(labels, Histogram.of(one.bounds))
@@ -125,3 +126,8 @@ def _sum(one: Sample, other: Sample) -> Sample:
         one.bounds,
         list(histograms.items()),
     )
+
+
+def _join(kind: Kind, numbers: Values, labels: Labels, number: float) -> None:
+    held = numbers.get(labels, 0)
+    numbers[labels] = max(held, number) if kind == "peak" else held + number

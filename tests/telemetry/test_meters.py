@@ -44,6 +44,15 @@ def test_what_is_watched_adds_to_what_is_counted() -> None:
     assert one(meters.sample()).numbers == [((), 7)]
 
 
+def test_of_what_several_have_alike_the_largest_counts() -> None:
+    first, second = Meters(), Meters()
+    for meters, number in ((first, 3), (first, 2), (second, 4)):
+        meters.watch("peak", "entries", "Entries.", ("of",), lambda n=number: [(("a",), n)])  # type: ignore[misc]
+    second.watch("peak", "entries", "Entries.", ("of",), lambda: [(("b",), 1)])
+    assert one(first.sample()).numbers == [(("a",), 3)]
+    assert one(merge((first.sample(), second.sample()))).numbers == [(("a",), 4), (("b",), 1)]
+
+
 def test_several_processes_are_added_up() -> None:
     first, second = Meters(), Meters()
     bounds = (1.0, 2.0)
