@@ -39,7 +39,8 @@ class Rereader(Generic[T]):
     """Reads one file, and tells `take` what it says when that is something new.
 
     read: makes of its octets what is taken, in a thread; raises BadFile. seconds: between two
-    looks; 0 for none after the first. who: the directive, for the log.
+    looks; 0 for none after the first. who: the directive, for the log. most: octets of the file;
+    MAX_OCTETS without it.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Rereader(Generic[T]):
         seconds: float,
         parts: Parts,
         who: str,
+        most: int | None = None,
     ) -> None:
         self.path = path
         self._read = read
@@ -57,6 +59,9 @@ class Rereader(Generic[T]):
         self._seconds = seconds
         self._parts = parts
         self._who = who
+        self._most = most
+        self.modified = 0.0
+        """When what was taken was written, seconds since 1970; 0 before that."""
         self._digest = b""
         self._told = ""
         self._timer: Timer | None = None
@@ -86,7 +91,7 @@ class Rereader(Generic[T]):
     def _again(self) -> None:
         self._parts.aside(self._look).when_done(self._came_again, self._failed)
 
-    def _came_again(self, found: tuple[bytes, T] | None) -> None:
+    def _came_again(self, found: tuple[bytes, float, T] | None) -> None:
         if found is not None or self._told:
             log.info("%s: read %s again", self._who, self.path)
         self._came(found)
@@ -96,29 +101,37 @@ class Rereader(Generic[T]):
         self.excuse(error, "what it said before goes on")
         self.start()
 
-    def _look(self) -> tuple[bytes, T] | None:
-        """The digest of what is there, and what it says; None if that was taken already."""
-        octets = read_octets(self.path)
+    def _look(self) -> tuple[bytes, float, T] | None:
+        """The digest of what is there, when it was written, and what it says; None if that was
+        taken already."""
+        octets, modified = _read(self.path, self._most)
         digest = blake2b(octets).digest()
         if digest == self._digest:
             return None
-        return digest, self._read(octets)
+        return digest, modified, self._read(octets)
 
-    def _came(self, found: tuple[bytes, T] | None) -> None:
+    def _came(self, found: tuple[bytes, float, T] | None) -> None:
         self._told = ""
         if found is not None:
-            self._digest, taken = found
+            self._digest, self.modified, taken = found
             self._take(taken)
 
 
-def read_octets(path: str) -> bytes:
-    """All of a file, at most MAX_OCTETS. Raises BadFile."""
+def read_octets(path: str, most: int | None = None) -> bytes:
+    """All of a file, at most so many octets; MAX_OCTETS without `most`. Raises BadFile."""
+    return _read(path, most)[0]
+
+
+def _read(path: str, most: int | None) -> tuple[bytes, float]:
+    """The same, and when it was written, seconds since 1970."""
+    most = MAX_OCTETS if most is None else most
     try:
         # What is no file must not be waited for: a pipe that nobody writes to.
         with open(path, "rb", opener=_open) as file:
-            if not S_ISREG(os.fstat(file.fileno()).st_mode):
+            found = os.fstat(file.fileno())
+            if not S_ISREG(found.st_mode):
                 raise BadFile(f"{path}: expected a file")
-            octets = file.read(MAX_OCTETS + 1)
+            octets = file.read(most + 1)
     except IsADirectoryError as error:
         raise BadFile(f"{path}: expected a file, got a directory") from error
     except OSError as error:
@@ -126,9 +139,9 @@ def read_octets(path: str) -> bytes:
     except ValueError as error:
         # A path with a zero in it; and what is raised above.
         raise error if isinstance(error, BadFile) else BadFile(f"{path!r}: {error}") from error
-    if len(octets) > MAX_OCTETS:
-        raise BadFile(f"{path}: expected at most {MAX_OCTETS} octets")
-    return octets
+    if len(octets) > most:
+        raise BadFile(f"{path}: expected at most {most} octets")
+    return octets, found.st_mtime
 
 
 def _open(path: str, flags: int) -> int:

@@ -66,6 +66,17 @@ def test_it_is_taken_first_and_then_whenever_it_says_something_else(
     assert told(caplog) == [("INFO", f"hosts: read {followed.path} again")]
 
 
+def test_when_what_was_taken_was_written_is_known(followed: Followed) -> None:
+    assert followed.rereader.modified == 0.0
+    os.utime(followed.path, (0, 1_700_000_000))
+    followed.rereader.first()
+    assert followed.rereader.modified == 1_700_000_000.0
+    # It says the same: it is not what was taken.
+    os.utime(followed.path, (0, 1_800_000_000))
+    followed.rereader.first()
+    assert followed.rereader.modified == 1_700_000_000.0
+
+
 def test_what_is_wrong_is_said_once_and_what_was_taken_stays(
     followed: Followed, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -166,3 +177,6 @@ def test_a_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     path.write_text("fives")
     with pytest.raises(BadFile, match=r"file: expected at most 4 octets$"):
         read_octets(str(path))
+    assert read_octets(str(path), 5) == b"fives"
+    with pytest.raises(BadFile, match=r"file: expected at most 3 octets$"):
+        read_octets(str(path), 3)
