@@ -189,6 +189,8 @@ class Generation:
             block.handler = refuse
             block.forwarded.clear()
             block.passing.clear()
+            block.taken.clear()
+            block.when_taken.clear()
             block.labels.clear()
             block.observers.clear()
         for held in (self.stopped, self.started, self.readiness, self.scarce, self._listening):

@@ -22,6 +22,8 @@ SHOWN = "\n".join(CODE.findall(TOLD))
 METRIC = re.compile(r"\b(?:coredns|kdns)_[a-z_]+[a-z]")
 NEEDED = {"forward": " . 127.0.0.1", "dnstap": " /run/tap.sock", "bind": " 127.0.0.1"}
 """What must stand after a directive before its options are looked at."""
+BEFORE = {"hosts": "fallthrough"}
+"""What must stand in its block before what is no option is known to be none."""
 NO_OPTION = "no-option-at-all"
 
 
@@ -66,7 +68,8 @@ def test_the_readme_names_every_directive() -> None:
 
 def options_of(directive: str) -> list[str]:
     """The options of a directive's block, from the error about one that is none."""
-    text = f". {{\n{directive}{NEEDED.get(directive, '')} {{\n{NO_OPTION}\n}}\n}}\n"
+    lines = f"{BEFORE.get(directive, '')}\n{NO_OPTION}"
+    text = f". {{\n{directive}{NEEDED.get(directive, '')} {{\n{lines}\n}}\n}}\n"
     try:
         make_plan(text, "Corefile", environ={})
     except CorefileError as error:

@@ -19,6 +19,7 @@ from kdns.explain.explanation import Ending, Explainer, Explanation, Tried, addr
 from kdns.explain.search import NDOTS, candidates, search_list
 from kdns.plan import Plan, make_plan, read_corefile
 from kdns.plugins.kubernetes import Kubernetes
+from kdns.plugins.rereading import read_octets
 from kdns.wire import iana, name
 from kdns.wire.errors import BadName
 
@@ -93,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"kdns: left out: {reason}", file=sys.stderr)
     zone = options.zone or _zone(plan)
     search = _search(options.place, zone, cluster)
-    explainer = Explainer(plan, cluster.objects)
+    explainer = Explainer(plan, cluster.objects, read_octets)
     explanation = explainer.explain(candidates(text, search, options.ndots), rtype)
     if options.json:
         sys.stdout.write(

@@ -1,14 +1,16 @@
 """What becomes of a name: the candidates of the search list, each through its block's directives.
 
-    name --search list--> candidates --longest zone--> block --in order--> kubernetes: looked up
+    name --search list--> candidates --longest zone--> block --in order--> hosts: looked up
+                                                                            kubernetes: looked up
                                                                             forward: would be asked
                                                                             others: named, not run
 
 The cluster's part is the zones of the server itself, so what is said of an answer is what would be
-answered. Upstreams are never asked: what they would say is open, and said to be.
+answered; files of hosts are those of where this runs. Upstreams are never asked: what they would
+say is open, and said to be.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import cast
@@ -26,8 +28,12 @@ from kdns.explain.world import World
 from kdns.plan import Plan, PlannedBlock
 from kdns.plugins.chain import MAX_ALIASES
 from kdns.plugins.forward import Forward
+from kdns.plugins.hosts import NAME as HOSTS
+from kdns.plugins.hosts import Hosts, below
+from kdns.plugins.hosts_file import MAX_OCTETS, Reading
 from kdns.plugins.kubernetes import Kubernetes, is_reverse
 from kdns.plugins.loadbalance import LoadBalance
+from kdns.plugins.rereading import BadFile
 from kdns.wire import iana, name
 from kdns.wire.message import Query
 from kdns.wire.reply import Reply, RRset, write_reply
@@ -88,11 +94,18 @@ class Explanation:
 
 
 class Explainer:
-    """Explains names from a plan and the objects of a cluster, all of them, filtered or not."""
+    """Explains names from a plan and the objects of a cluster, all of them, filtered or not.
 
-    def __init__(self, plan: Plan, items: Iterable[objects.Object]) -> None:
+    read: gives a file, at most so many octets of it, or raises BadFile.
+    """
+
+    def __init__(
+        self, plan: Plan, items: Iterable[objects.Object], read: Callable[[str, int], bytes]
+    ) -> None:
         self._plan = plan
         self._items = list(items)
+        self._read = read
+        self._files: dict[str, bytes | BadFile] = {}
         self._shown: dict[int, _Shown] = {}
 
     def explain(self, candidates: Sequence[Candidate], rtype: str) -> Explanation:
@@ -120,6 +133,9 @@ class Explainer:
             match settings:
                 case LoadBalance() if settings.chooses:
                     tried.notes.append(f"loadbalance: {settings.explain()}")
+                case Hosts():
+                    if self._in_hosts(tried, settings, rtype):
+                        return tried
                 case Kubernetes():
                     if self._in_cluster(tried, settings, rtype, depth):
                         return tried
@@ -141,6 +157,51 @@ class Explainer:
                 if name.is_below(key, apex) and (found is None or len(apex) > found[0]):
                     found = len(apex), block
         return found[1] if found else None
+
+    def _in_hosts(self, tried: Tried, settings: Hosts, rtype: str) -> bool:
+        """Whether `hosts` answers; False passes the question on."""
+        octets = self._file(settings.path)
+        try:
+            if isinstance(octets, BadFile):
+                raise octets
+            table = settings.table(Reading(octets, settings.path))
+        except BadFile as error:
+            # It may be there where the server runs.
+            tried.open.append(f"{HOSTS}: {error}")
+            octets, table = b"", settings.table(())
+        key = name.from_text(tried.name).lower()
+        owner = table.owner(key)
+        if owner is not None:
+            tried.directive = HOSTS
+            rdatas = table.find(owner, _number(rtype))
+            tried.ending = Ending.ANSWER if rdatas else Ending.NODATA
+            if rdatas:
+                tried.records = _texts(RRset(key, _number(rtype), settings.ttl, rdatas))
+            named = table.find(owner, iana.PTR)
+            tried.reasons.rests_on += [
+                f"{place}: {entry.text}"
+                for place, entry in settings.places(Reading(octets, settings.path))
+                if entry.gives(owner, named)
+            ]
+            return True
+        if rtype == "PTR" or not below(settings.zones)(key):
+            return False
+        if below(settings.fallthrough or ())(key):
+            return False
+        tried.directive, tried.ending = HOSTS, Ending.FAILED
+        tried.reasons.stop(
+            "hosts has no entry of this name, and does not pass it on",
+            "add an entry, or say fallthrough in its block",
+        )
+        return True
+
+    def _file(self, path: str) -> bytes | BadFile:
+        if path not in self._files:
+            try:
+                self._files[path] = self._read(path, MAX_OCTETS)
+            except BadFile as error:
+                self._files[path] = error
+        return self._files[path]
 
     def _in_cluster(self, tried: Tried, settings: Kubernetes, rtype: str, depth: int) -> bool:
         """Whether `kubernetes` answers; False passes the question on."""

@@ -154,6 +154,11 @@ class Block:
     passing: list[tuple[bytes, Callable[[bytes], bool]]] = field(default_factory=list)
     """Of those, the ones whose unknown names go on; and whether a name, absolute and lower-case,
     does not."""
+    taken: list[Callable[[bytes], bool]] = field(default_factory=list)
+    """Whether a directive answers for a name, absolute and lower-case, though it passes others on;
+    it says when it may have come to answer for more."""
+    when_taken: list[Callable[[], object]] = field(default_factory=list)
+    """Whom it says that."""
     timeouts: Timeouts | None = None
     certificates: Certificates | None = None
     """What is shown where its port is one of TLS."""

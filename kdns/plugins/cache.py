@@ -80,6 +80,7 @@ class CacheHandler:
             for kind, settings in (("success", options.success), ("denial", options.denial))
         }
         self.leases = Leases(parts, self.stores, self._used, still=options.keepttl)
+        parts.block.when_taken.append(lambda: self.leases.end(self._is_live))
 
     def shrink(self, part: float) -> None:
         """Keep a part of what may be kept, from now on."""
@@ -116,12 +117,13 @@ class CacheHandler:
 
     def _is_live(self, qname: bytes) -> bool:
         """Whether a directive behind this one has the name now, though it passes others on."""
-        return any(
-            qname.endswith(zone) and stays(qname) for zone, stays in self._parts.block.passing
+        block = self._parts.block
+        return any(qname.endswith(zone) and stays(qname) for zone, stays in block.passing) or any(
+            taken(qname) for taken in block.taken
         )
 
     def _may_come(self, qname: bytes) -> bool:
-        """Whether a directive behind this one may have the name later."""
+        """Whether a directive behind this one may have the name later, and does not say when."""
         return any(name.is_below(qname, zone) for zone, _ in self._parts.block.passing)
 
     def _find(self, key: Key) -> Kept | None:

@@ -83,6 +83,16 @@ class Leases:
         self._count += 1
         return lease
 
+    def end(self, gone: Callable[[bytes], bool]) -> None:
+        """End those of the names, absolute and lower-case, that are `gone`: at once."""
+        ended = [lease for leases in self._ring for lease in leases if gone(lease.kept.key[0])]
+        if not ended:
+            return
+        over = set(ended)
+        self._ring = [[lease for lease in leases if lease not in over] for leases in self._ring]
+        self._parts.forget(ended)
+        self._count -= len(ended)
+
     def _wait(self) -> None:
         # In whole slots of the clock, so that delays do not add up.
         now = self._parts.monotonic()

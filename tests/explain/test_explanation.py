@@ -5,6 +5,7 @@ import pytest
 from kdns.explain.explanation import Ending, Explainer, Tried, address_of
 from kdns.explain.search import candidates, search_list
 from kdns.plan import make_plan
+from kdns.plugins.rereading import BadFile
 from tests.cluster.builders import (
     Tree,
     endpoint,
@@ -72,9 +73,16 @@ TREES = (
 )
 
 
+def read(path: str, most: int) -> bytes:
+    """The only file that there is."""
+    if path != "/hosts":
+        raise BadFile(f"{path}: expected a file")
+    return b"# of the shop\n192.0.2.1 www.hosts.test www\n192.0.2.2 www.hosts.test *.hosts.test\n"
+
+
 def follow(text: str, rtype: str = "A", options: str = "pods insecure") -> Tried:
     plan = make_plan(COREFILE.format(options=options), "Corefile", environ={})
-    return Explainer(plan, [made(tree)[1] for tree in TREES]).follow(full(text), rtype)
+    return Explainer(plan, [made(tree)[1] for tree in TREES], read).follow(full(text), rtype)
 
 
 def test_an_answer_has_its_records_its_directive_and_what_it_rests_on() -> None:
@@ -218,18 +226,18 @@ def test_the_block_of_the_longest_zone_answers() -> None:
 
 def test_no_block_has_the_name() -> None:
     plan = make_plan("alone.test {\n whoami\n}", "Corefile", environ={})
-    tried = Explainer(plan, []).follow("www.example.test.", "A")
+    tried = Explainer(plan, [], read).follow("www.example.test.", "A")
     assert tried.notes == ["no server block has this name; they have alone.test."]
 
 
 def test_a_directive_that_may_answer_otherwise_is_named() -> None:
     plan = make_plan(". {\n whoami\n}", "Corefile", environ={})
-    assert Explainer(plan, []).follow("www.example.test.", "A").open[0].startswith("whoami: ")
+    assert Explainer(plan, [], read).follow("www.example.test.", "A").open[0].startswith("whoami: ")
 
 
 def test_the_search_ends_with_the_first_answer() -> None:
     plan = make_plan(COREFILE.format(options="ttl 5"), "Corefile", environ={})
-    explainer = Explainer(plan, [made(tree)[1] for tree in TREES])
+    explainer = Explainer(plan, [made(tree)[1] for tree in TREES], read)
     found = explainer.explain(candidates("web.shop", search_list("pay", "cluster.local")), "A")
     assert [tried.ending for tried in found.tried] == [Ending.NXDOMAIN, Ending.ANSWER]
     assert found.answer is found.tried[-1]
@@ -245,3 +253,79 @@ def test_that_some_addresses_come_first_is_told() -> None:
     expected = "addresses are handed out in turn; always first are addresses in 10.1.0.0/16"
     assert follow("db.shop.svc.alone.test.").notes == [f"loadbalance: {expected}"]
     assert follow("db.shop.S").notes == []
+
+
+HOSTS = """hosts.test 192.0.2.0/24 {{
+    hosts {path} {{
+        192.0.2.3 WWW.hosts.test
+        {fallthrough}
+    }}
+    forward . 127.0.0.1
+}}
+"""
+
+
+def in_hosts(text: str, rtype: str = "A", fallthrough: str = "", path: str = "/hosts") -> Tried:
+    plan = make_plan(HOSTS.format(path=path, fallthrough=fallthrough), "Corefile", environ={})
+    return Explainer(plan, [], read).follow(text, rtype)
+
+
+@pytest.mark.parametrize(
+    ("text", "rtype", "ending", "records", "rests_on"),
+    [
+        (
+            "www.hosts.test.",
+            "A",
+            Ending.ANSWER,
+            ["192.0.2.1", "192.0.2.2", "192.0.2.3"],
+            [
+                "/hosts:2: 192.0.2.1 www.hosts.test www",
+                "/hosts:3: 192.0.2.2 www.hosts.test *.hosts.test",
+                "Corefile:3: 192.0.2.3 www.hosts.test",
+            ],
+        ),
+        (
+            "x.hosts.test.",
+            "A",
+            Ending.ANSWER,
+            ["192.0.2.2"],
+            ["/hosts:3: 192.0.2.2 www.hosts.test *.hosts.test"],
+        ),
+        (
+            "x.hosts.test.",
+            "AAAA",
+            Ending.NODATA,
+            [],
+            ["/hosts:3: 192.0.2.2 www.hosts.test *.hosts.test"],
+        ),
+        (
+            "1.2.0.192.in-addr.arpa.",
+            "PTR",
+            Ending.ANSWER,
+            ["www.hosts.test."],
+            ["/hosts:2: 192.0.2.1 www.hosts.test www"],
+        ),
+    ],
+)
+def test_an_answer_of_hosts_has_its_lines(
+    text: str, rtype: str, ending: Ending, records: list[str], rests_on: list[str]
+) -> None:
+    tried = in_hosts(text, rtype)
+    assert (tried.ending, tried.directive) == (ending, "hosts")
+    assert [record.split()[-1] for record in tried.records] == records
+    assert tried.reasons.rests_on == rests_on
+
+
+def test_what_hosts_does_not_have_fails_or_goes_on() -> None:
+    tried = in_hosts("a.b.hosts.test.")
+    assert (tried.ending, tried.directive) == (Ending.FAILED, "hosts")
+    assert tried.reasons.missing == ["hosts has no entry of this name, and does not pass it on"]
+    assert in_hosts("a.b.hosts.test.", fallthrough="fallthrough").directive == "forward"
+    assert in_hosts("a.b.hosts.test.", "PTR").directive == "forward"
+    assert in_hosts("9.2.0.192.in-addr.arpa.", "PTR").directive == "forward"
+
+
+def test_a_file_of_hosts_that_is_not_here_leaves_the_corefile_s_lines() -> None:
+    tried = in_hosts("www.hosts.test.", path="/none")
+    assert tried.records == ["www.hosts.test. 3600 IN A 192.0.2.3"]
+    assert tried.open == ["hosts: /none: expected a file"]

@@ -6,6 +6,7 @@ from kdns.cluster.objects import Resource, convert_object
 from kdns.compare.questions import questions
 from kdns.explain.explanation import Ending, Explainer
 from kdns.plan import make_plan
+from kdns.plugins.rereading import read_octets
 from tests.conformance.random_clusters import RandomCluster, strange_questions
 
 RESOURCES = {resource.kind: resource for resource in Resource}
@@ -24,7 +25,7 @@ def test_an_answer_lacks_nothing_and_a_denial_has_a_reason(options: str, seed: i
     trees = RandomCluster(seed).objects()
     items = [convert_object(RESOURCES[tree["kind"]], tree) for tree in trees]
     text = f". {{\n kubernetes cluster.local in-addr.arpa {{\n {options}\n }}\n}}"
-    explainer = Explainer(make_plan(text, "Corefile", environ={}), items)
+    explainer = Explainer(make_plan(text, "Corefile", environ={}), items, read_octets)
     asked = [(q.name, q.type) for q in questions(items, ("cluster.local.",))]
     wrong = []
     for name, rtype in [*asked, *strange_questions(seed, 200)]:

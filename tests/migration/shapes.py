@@ -8,7 +8,15 @@ from tests.corefiles import KUBEADM_BEFORE
 Tree = dict[str, Any]
 
 K3S_COREFILE = KUBEADM_BEFORE.replace(
-    "    loadbalance\n}", "    loadbalance\n    import /etc/coredns/custom/*.override\n}"
+    "    loadbalance\n}",
+    """    loadbalance
+    hosts /etc/coredns/NodeHosts {
+        ttl 60
+        reload 15s
+        fallthrough
+    }
+    import /etc/coredns/custom/*.override
+}""",
 ) + ("import /etc/coredns/custom/*.server\n")
 
 

@@ -87,15 +87,15 @@ def test_an_unknown_directive_is_an_error_with_its_place() -> None:
 
 
 def test_a_directive_of_coredns_is_told_apart_from_a_misspelling() -> None:
-    with pytest.raises(CorefileError, match=r"'hosts' of CoreDNS is not supported yet; --lenient"):
-        understood(". {\nhosts\n}")
+    with pytest.raises(CorefileError, match=r"'etcd' of CoreDNS is not supported yet; --lenient"):
+        understood(". {\netcd\n}")
 
 
 def test_lenient_leaves_out_what_is_not_known_and_says_so() -> None:
-    found, warnings = understood(". {\nhosts {\nfallthrough\n}\nodd\nlog\n}", lenient=True)
+    found, warnings = understood(". {\netcd {\nfallthrough\n}\nodd\nlog\n}", lenient=True)
     assert [known.directive.name for known in found] == ["log"]
     assert warnings == [
-        "Corefile:2: directive 'hosts' of CoreDNS is not supported yet: left out",
+        "Corefile:2: directive 'etcd' of CoreDNS is not supported yet: left out",
         "Corefile:5: directive 'odd' is not known: left out",
     ]
 

@@ -34,6 +34,9 @@ COREFILE = """. {{
     prometheus 127.0.0.1:{metrics} {{
         exemplars
     }}
+    hosts {hosts} {{
+        fallthrough
+    }}
     kubernetes cluster.local in-addr.arpa {{
         endpoint {endpoint}
     }}
@@ -90,10 +93,15 @@ async def _scraped(folder: Path, workers: int) -> tuple[str, str, str]:
     async with ApiServer() as api, ScriptedUpstream(otherwise=found) as upstream:
         api.load([SHOP, service("cart", "10.96.0.20"), service("db", "None")])
         metrics = free_port()
+        (folder / "hosts").write_text("192.0.2.1 www.example.org\n")
         path = folder / "Corefile"
         path.write_text(
             COREFILE.format(
-                health=free_port(), metrics=metrics, endpoint=api.url, upstream=upstream.port
+                health=free_port(),
+                metrics=metrics,
+                endpoint=api.url,
+                upstream=upstream.port,
+                hosts=folder / "hosts",
             )
         )
         with ExitStack() as stack:
