@@ -20,7 +20,12 @@ CODE = re.compile(r"```.*?^```|`[^`\n]+`|^    \S.*$", re.DOTALL | re.MULTILINE)
 SHOWN = "\n".join(CODE.findall(TOLD))
 """Only what stands as code: a word of a sentence documents no option."""
 METRIC = re.compile(r"\b(?:coredns|kdns)_[a-z_]+[a-z]")
-NEEDED = {"forward": " . 127.0.0.1", "dnstap": " /run/tap.sock", "bind": " 127.0.0.1"}
+NEEDED = {
+    "forward": " . 127.0.0.1",
+    "dnstap": " /run/tap.sock",
+    "bind": " 127.0.0.1",
+    "template": " IN A",
+}
 """What must stand after a directive before its options are looked at."""
 BEFORE = {"hosts": "fallthrough"}
 """What must stand in its block before what is no option is known to be none."""

@@ -122,7 +122,7 @@ def show(console: Console, plan: Plan) -> None:
         table.add_column("where", style="dim", no_wrap=True)
         for known in block.directives:
             place = f"{Path(known.directive.file).name}:{known.directive.line}"
-            table.add_row(known.directive.name, known.settings.explain(), place)
+            table.add_row(known.directive.name, escape(known.settings.explain()), place)
         console.print(table)
     for warning in plan.warnings:
-        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)

@@ -26,14 +26,17 @@ from kdns.explain.reasons import Reasons, of_forward, of_reverse
 from kdns.explain.search import Candidate
 from kdns.explain.world import World
 from kdns.plan import Plan, PlannedBlock
-from kdns.plugins.chain import MAX_ALIASES
+from kdns.plugins.block import Block
+from kdns.plugins.chain import MAX_ALIASES, Request
 from kdns.plugins.forward import Forward
 from kdns.plugins.hosts import NAME as HOSTS
 from kdns.plugins.hosts import Hosts, below
 from kdns.plugins.hosts_file import MAX_OCTETS, Reading
 from kdns.plugins.kubernetes import Kubernetes, is_reverse
 from kdns.plugins.loadbalance import LoadBalance
+from kdns.plugins.peer import Peer
 from kdns.plugins.rereading import BadFile
+from kdns.plugins.template import Judge, NoRecord, Template, alias
 from kdns.wire import iana, name
 from kdns.wire.message import Query
 from kdns.wire.reply import Reply, RRset, write_reply
@@ -107,6 +110,7 @@ class Explainer:
         self._read = read
         self._files: dict[str, bytes | BadFile] = {}
         self._shown: dict[int, _Shown] = {}
+        self._judges: dict[int, Judge] = {}
 
     def explain(self, candidates: Sequence[Candidate], rtype: str) -> Explanation:
         """Try the candidates until one is answered, as a resolver does."""
@@ -133,6 +137,9 @@ class Explainer:
             match settings:
                 case LoadBalance() if settings.chooses:
                     tried.notes.append(f"loadbalance: {settings.explain()}")
+                case Template():
+                    if self._by_template(tried, settings, rtype, depth):
+                        return tried
                 case Hosts():
                     if self._in_hosts(tried, settings, rtype):
                         return tried
@@ -203,6 +210,44 @@ class Explainer:
                 self._files[path] = error
         return self._files[path]
 
+    def _by_template(self, tried: Tried, settings: Template, rtype: str, depth: int) -> bool:
+        """Whether a `template` answers; False passes the question on."""
+        judge = self._judges.setdefault(id(settings), Judge(settings))
+        query = Query(name.from_text(tried.name), _number(rtype))
+        zone = judge.zone_of(query)
+        if zone is None:
+            return False
+        this = f"template ({settings.place.place})"
+        matched = judge.fit(Request(query, _NOBODY), zone, Block((zone,)))
+        if matched is None and judge.passes(query.key):
+            tried.notes.append(f"{this}: no match fits, and the name goes on")
+            return False
+        tried.directive = "template"
+        if matched is None:
+            tried.ending = Ending.FAILED
+            tried.reasons.stop(f"no match of {this} fits", "fallthrough lets other names go on")
+            return True
+        tried.notes.append(f"{this}: {matched.pattern.text} fits")
+        if judge.own:
+            # What it would say of nobody's question is said of no question.
+            texts = settings.records["answer"]
+            tried.notes.append("each query has an answer of its own")
+            tried.records = [text.text for text in texts]
+            tried.ending = _ending(tried, settings.rcode, has_answer=bool(texts))
+            return True
+        try:
+            reply = judge.reply(matched)
+        except NoRecord as error:
+            tried.ending = Ending.FAILED
+            tried.reasons.stop(f"{this} makes no record of it: {error}")
+            return True
+        tried.records = [line for rrset in reply.answer for line in _texts(rrset)]
+        tried.ending = _ending(tried, reply.rcode, has_answer=bool(reply.answer))
+        target = alias(query, reply)
+        if target is not None:
+            self._follow_target(tried, name.to_text(target), rtype, "the template", depth)
+        return True
+
     def _in_cluster(self, tried: Tried, settings: Kubernetes, rtype: str, depth: int) -> bool:
         """Whether `kubernetes` answers; False passes the question on."""
         shown = self._shown.setdefault(id(settings), _Shown(settings, self._items))
@@ -230,20 +275,23 @@ class Explainer:
                     return False
         return True
 
-    def _follow_alias(self, tried: Tried, alias: RRset, rtype: str, depth: int) -> None:
-        tried.records += _texts(alias)
+    def _follow_alias(self, tried: Tried, found: RRset, rtype: str, depth: int) -> None:
+        tried.records += _texts(found)
         tried.ending = Ending.ANSWER
         if rtype == "CNAME":
             return
-        target = name.to_text(alias.rdatas[0])
+        self._follow_target(tried, name.to_text(found.rdatas[0]), rtype, "externalName", depth)
+
+    def _follow_target(self, tried: Tried, target: str, rtype: str, by: str, depth: int) -> None:
+        """by: what leads there, and may be made to lead elsewhere."""
         if depth >= MAX_ALIASES or target.lower() == tried.name.lower():
             tried.ending = Ending.FAILED
             tried.reasons.stop(
                 f"the aliases lead in a circle, or through more than {MAX_ALIASES} names: {target}",
-                "let externalName lead to a name that has addresses",
+                f"let {by} lead to a name that has addresses",
             )
             return
-        further = self.follow(target, rtype, "externalName", depth + 1)
+        further = self.follow(target, rtype, by, depth + 1)
         tried.records += further.records
         tried.reasons.rests_on += further.reasons.rests_on
         tried.open += further.open
@@ -315,6 +363,19 @@ class _Shown:
 _RESOURCES: dict[type[objects.Object], Resource] = {
     resource.type: resource for resource in Resource
 }
+
+
+_NOBODY = Peer("", 0, "udp", "")
+
+
+def _ending(tried: Tried, rcode: int, *, has_answer: bool) -> Ending:
+    """What a template's rcode is for who asks."""
+    if rcode == iana.Rcode.NXDOMAIN:
+        return Ending.NXDOMAIN
+    if rcode == iana.Rcode.NOERROR:
+        return Ending.ANSWER if has_answer else Ending.NODATA
+    tried.reasons.stop(f"the template answers {iana.rcode_text(rcode)}")
+    return Ending.FAILED
 
 
 def _forwards(settings: Forward, text: str) -> bool:

@@ -164,7 +164,8 @@ class Block:
     """What is shown where its port is one of TLS."""
     sheds: bool = False
     """Whether what is dropped at its address is counted under CoreDNS's name too."""
-    serves_chaos: bool = False
+    classes: set[int] = field(default_factory=set)
+    """Classes beside IN that a directive of this block answers; ANY is all of them."""
     udp_limit: int = MAX_UDP_SIZE
     udp_size: int = OUR_UDP_SIZE
     nsid: bytes = b""

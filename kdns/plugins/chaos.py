@@ -29,7 +29,9 @@ class Chaos(Configured):
         return f"version.bind {self.version}"
 
     def build(self, parts: Parts, following: Handler) -> Handler:
-        parts.block.serves_chaos = True
+        # A template may know what this does not; directives are built last first.
+        goes_on = not parts.block.classes.isdisjoint((iana.CH, iana.CLASS_ANY))
+        parts.block.classes.add(iana.CH)
         host = parts.hostname
 
         def handle(request: Request) -> Outcome:
@@ -37,7 +39,7 @@ class Chaos(Configured):
             if query.qclass != iana.CH:
                 return following(request)
             if query.qtype != iana.TXT:
-                return Reply(iana.Rcode.REFUSED, by=NAME)
+                return following(request) if goes_on else Reply(iana.Rcode.REFUSED, by=NAME)
             if query.key in _VERSION_NAMES:
                 return _texts(query.key, (self.version,))
             if query.key in _HOST_NAMES:
@@ -45,7 +47,7 @@ class Chaos(Configured):
             if query.key == _AUTHORS_NAME and self.authors:
                 shuffled = parts.rng.sample(self.authors, len(self.authors))
                 return _texts(query.key, tuple(shuffled))
-            return Reply(iana.Rcode.REFUSED, by=NAME)
+            return following(request) if goes_on else Reply(iana.Rcode.REFUSED, by=NAME)
 
         return handle
 

@@ -296,9 +296,11 @@ class Dispatcher:
 
     def _ask(self, block: Block, request: Request) -> Outcome:
         query = request.query
-        chaos = query.qclass == iana.CH and block.serves_chaos
-        if (query.qclass != iana.IN and not chaos) or query.qtype in _ZONE_TRANSFERS:
-            # Our data is of class IN; and a transfer needs a directive that allows it.
+        is_ours = query.qclass == iana.IN or not block.classes.isdisjoint(
+            (query.qclass, iana.CLASS_ANY)
+        )
+        if not is_ours or query.qtype in _ZONE_TRANSFERS:
+            # Most data is of class IN; and a transfer needs a directive that allows it.
             return Reply(Rcode.REFUSED)
         try:
             return block.handler(request)

@@ -113,6 +113,15 @@ def test_a_corefile_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "pods insecure" in capsys.readouterr().out
 
 
+def test_brackets_of_a_corefile_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "Corefile"
+    file.write_text(". {\n    template IN A {\n    match ^[a-z]+\n    }\n}\n")
+    assert main(["check", str(file)]) == 0
+    assert "^[a-z]+" in capsys.readouterr().out
+
+
 def test_a_corefile_that_cannot_be_served(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -235,6 +235,77 @@ def test_a_directive_that_may_answer_otherwise_is_named() -> None:
     assert Explainer(plan, [], read).follow("www.example.test.", "A").open[0].startswith("whoami: ")
 
 
+TEMPLATES = """. {
+    template IN A dev.test {
+        match ^(?P<n>[0-9]+)[.]dev[.]test[.]$
+        answer "{{ .Name }} 60 IN A 10.0.0.{{ .Group.n }}"
+        fallthrough up.dev.test
+    }
+    template IN ANY shop.test {
+        answer "{{ .Name }} 60 IN CNAME web.shop.svc.cluster.local."
+    }
+    template IN TXT me.test {
+        answer "{{ .Name }} 60 IN TXT {{ .Remote }}"
+    }
+    template IN AAAA dev.test
+    template ANY ANY gone.test {
+        rcode NXDOMAIN
+    }
+    template ANY ANY no.test {
+        rcode REFUSED
+    }
+    kubernetes cluster.local
+    forward . 127.0.0.1
+}
+"""
+
+
+def by_template(text: str, rtype: str = "A") -> Tried:
+    plan = make_plan(TEMPLATES, "Corefile", environ={})
+    return Explainer(plan, [made(tree)[1] for tree in TREES], read).follow(text, rtype)
+
+
+@pytest.mark.parametrize(
+    ("text", "rtype", "ending", "records"),
+    [
+        ("7.dev.test.", "A", Ending.ANSWER, ["7.dev.test. 60 IN A 10.0.0.7"]),
+        ("7.dev.test.", "AAAA", Ending.NODATA, []),
+        ("300.dev.test.", "A", Ending.FAILED, []),
+        ("x.dev.test.", "A", Ending.FAILED, []),
+        (
+            "a.shop.test.",
+            "A",
+            Ending.ANSWER,
+            [
+                "a.shop.test. 60 IN CNAME web.shop.svc.cluster.local.",
+                "web.shop.svc.cluster.local. 5 IN A 10.96.0.7",
+            ],
+        ),
+        ("me.test.", "TXT", Ending.ANSWER, ["{{ .Name }} 60 IN TXT {{ .Remote }}"]),
+        ("a.gone.test.", "A", Ending.NXDOMAIN, []),
+        ("a.no.test.", "A", Ending.FAILED, []),
+    ],
+)
+def test_what_a_template_answers(text: str, rtype: str, ending: Ending, records: list[str]) -> None:
+    tried = by_template(text, rtype)
+    assert (tried.ending, tried.records, tried.directive) == (ending, records, "template")
+
+
+def test_which_template_it_is_and_why_is_told() -> None:
+    fits = by_template("7.dev.test.").notes
+    assert fits == ["template (Corefile:2): ^(?P<n>[0-9]+)[.]dev[.]test[.]$ fits"]
+    assert "each query has an answer of its own" in by_template("me.test.", "TXT").notes
+    for text, missing in (
+        ("x.dev.test.", "no match of template (Corefile:2) fits"),
+        ("300.dev.test.", "template (Corefile:2) makes no record of it: answer"),
+        ("a.no.test.", "the template answers REFUSED"),
+    ):
+        assert by_template(text).reasons.missing[0].startswith(missing)
+    passed = by_template("x.up.dev.test.")
+    assert (passed.ending, passed.directive) == (Ending.UPSTREAM, "forward")
+    assert passed.notes[0] == "template (Corefile:2): no match fits, and the name goes on"
+
+
 def test_the_search_ends_with_the_first_answer() -> None:
     plan = make_plan(COREFILE.format(options="ttl 5"), "Corefile", environ={})
     explainer = Explainer(plan, [made(tree)[1] for tree in TREES], read)

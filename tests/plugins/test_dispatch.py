@@ -117,7 +117,7 @@ def test_other_classes_are_refused(root: Server, qclass: int) -> None:
 
 def test_class_ch_is_for_blocks_that_serve_it() -> None:
     served = block(".")
-    served.serves_chaos = True
+    served.classes.add(iana.CH)
     wire = question("version.bind", iana.TXT, qclass=iana.CH)
     assert Server(served).ask(wire).rcode() == dns.rcode.NOERROR
 

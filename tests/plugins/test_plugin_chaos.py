@@ -61,7 +61,7 @@ def test_class_in_goes_on_and_the_block_serves_ch() -> None:
     parts = FakeParts()
     handler = built("chaos", parts)
     assert reply_now(handler(ask("version.bind", iana.TXT))).by == "next"
-    assert parts.block.serves_chaos
+    assert parts.block.classes == {iana.CH}
 
 
 def test_it_takes_no_block() -> None:

@@ -37,6 +37,12 @@ COREFILE = """. {{
     hosts {hosts} {{
         fallthrough
     }}
+    template IN A text.example {{
+        answer "{{{{ .Name }}}} 60 IN A {{{{ .Name }}}}"
+    }}
+    template IN A number.example {{
+        answer "{{{{ .Name }}}} 60 IN A 10.0.0.{{{{ parseInt .Name 10 8 }}}}"
+    }}
     kubernetes cluster.local in-addr.arpa {{
         endpoint {endpoint}
     }}
@@ -75,6 +81,9 @@ def exercise(server: Server, metrics: int) -> tuple[str, str, str]:
             for ask in (dns.query.udp, dns.query.tcp):
                 for _ in range(3):
                     ask(query, "127.0.0.1", port=server.port, timeout=20)
+    for name in ("text.example", "number.example"):
+        query = dns.message.make_query(name, "A")
+        dns.query.udp(query, "127.0.0.1", port=server.port, timeout=20)
     while "coredns_health_request_duration_seconds_count 0" in (text := scrape(metrics)[0]) or (
         "coredns_health_request_duration_seconds_count" not in text
     ):
@@ -155,7 +164,7 @@ def test_every_metric_is_there_with_its_type_labels_and_buckets(
 def test_what_is_asked_of_a_zone_counts_there(scraped: tuple[str, str, str]) -> None:
     samples = families(scraped[0])["coredns_dns_responses_total"].samples
     plugins = {s.labels["plugin"] for s in samples if s.value and s.labels["zone"] == "."}
-    assert plugins == {"kubernetes", "cache", "forward"}
+    assert plugins == {"kubernetes", "cache", "forward", "template"}
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
@@ -190,4 +199,4 @@ def test_openmetrics_has_exemplars_of_slow_queries(scraped: tuple[str, str, str]
     }
     assert names
     inside = {f"{name}.shop.svc.cluster.local." for name in ("cart", "db", "none")}
-    assert names <= {*inside, "a.example."}
+    assert names <= {*inside, "a.example.", "text.example.", "number.example."}
