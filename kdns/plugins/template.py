@@ -106,6 +106,9 @@ class Template(Configured):
     def build(self, parts: Parts, following: Handler) -> Handler:
         if self.qclass != iana.IN:
             parts.block.classes.add(self.qclass)
+        if self.qtype == iana.ANY and self.fallthrough is None:
+            # Nothing of these zones is asked of anybody else.
+            parts.block.own_zones += [name.from_text(zone) for zone in self.zones]
         if not isinstance(following, TemplateHandler):
             _count(parts)
         return TemplateHandler(self, parts, following)

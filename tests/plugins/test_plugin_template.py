@@ -1,5 +1,7 @@
 """template: what queries are answered by patterns and records, mostly as by CoreDNS."""
 
+from collections.abc import Iterable
+
 import dns.edns
 import dns.message
 import dns.rcode
@@ -7,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdns.cluster import objects
+from kdns.cluster.objects import Meta, Resource
+from kdns.cluster.state import Cluster
 from kdns.corefile.errors import CorefileError
-from kdns.plugins import chaos, metadata, template
+from kdns.plugins import chaos, kubernetes, metadata, template
 from kdns.plugins.block import Block
 from kdns.plugins.chain import MAX_ALIASES, Handler, Outcome, Request, failure, refuse
 from kdns.plugins.dispatch import Dispatcher
@@ -26,6 +31,7 @@ from tests.plugins.fakes import (
     always,
     ask,
     later,
+    populate,
     question,
     reply_now,
     settings,
@@ -450,6 +456,9 @@ class Server(FakeParts):
         self.front = self.dispatcher.front(self.table)
         return self
 
+    def forget(self, changed: Iterable[object]) -> None:
+        self.dispatcher.hot.forget(changed)
+
     def ask(self, qname: str, qtype: int = iana.A) -> dns.message.Message:
         got = self.front(question(qname, qtype), CLIENT)
         assert isinstance(got, bytes)
@@ -510,6 +519,43 @@ def test_an_alias_rests_on_what_its_end_rests_on(
     )
     reply = reply_now(leading_to(always(end))(ask("foogle.com")))
     assert (reply.depends, reply.rotated) == (depends, True)
+
+
+def test_an_alias_into_the_cluster_is_hot_until_its_service_changes() -> None:
+    server = Server()
+    cluster = kubernetes_of(server)
+    server.serve(
+        'template IN A dev.test {\n answer "{{ .Name }} CNAME web.shop.svc.cluster.local"\n}'
+    )
+    for _ in range(3):
+        assert server.ask("a.dev.test").answer[1][0].to_text() == "10.96.0.1"
+    assert len(server.table.entries) == 1
+    changed = objects.ServiceSpec(type="ClusterIP", cluster_ips=["10.96.0.2"])
+    cluster.apply(Resource.SERVICES, objects.Service(Meta("web", "shop"), changed))
+    assert server.ask("a.dev.test").answer[1][0].to_text() == "10.96.0.2"
+
+
+def kubernetes_of(server: Server) -> Cluster:
+    """A cluster whose names the server finds at the end of aliases."""
+    server.resolver = settings(kubernetes.parse, "kubernetes cluster.local").build(server, refuse)
+    (cluster,) = server.all_clusters()
+    populate(cluster)
+    return cluster
+
+
+@pytest.mark.parametrize(
+    ("text", "own"),
+    [
+        ("template ANY ANY a.test b.test", ["a.test.", "b.test."]),
+        ("template IN ANY a.test", ["a.test."]),
+        ("template IN A a.test", []),
+        ("template IN ANY a.test {\n fallthrough\n}", []),
+    ],
+)
+def test_zones_of_which_nobody_else_is_asked_are_our_own(text: str, own: list[str]) -> None:
+    parts = FakeParts()
+    built(text, parts=parts)
+    assert [name.to_text(zone) for zone in parts.block.own_zones] == own
 
 
 # What is counted.
