@@ -522,11 +522,9 @@ def test_an_alias_rests_on_what_its_end_rests_on(
 
 
 def test_an_alias_into_the_cluster_is_hot_until_its_service_changes() -> None:
-    server = Server()
+    text = 'template IN A {\n answer "{{ .Name }} CNAME web.shop.svc.cluster.local"\n}'
+    server = Server().serve(text)
     cluster = kubernetes_of(server)
-    server.serve(
-        'template IN A dev.test {\n answer "{{ .Name }} CNAME web.shop.svc.cluster.local"\n}'
-    )
     for _ in range(3):
         assert server.ask("a.dev.test").answer[1][0].to_text() == "10.96.0.1"
     assert len(server.table.entries) == 1
