@@ -7,7 +7,8 @@ Python's `re` tries one way after the other through a pattern, and RE2 all of th
 takes one of them for ever, and the other no time. A name has 255 octets at most (RFC 1035, section
 2.3.4), which are shown in no more than MAX_TEXT characters, so the ways can be counted before: each
 repetition whose end is not where the next character says so multiplies them by as many as the text
-has places. Up to MAX_WAYS are for `re`; what has more is matched in steps that are taken once each.
+has places; to search for a beginning does, and so does to walk along a repetition that has a clear
+end. Up to MAX_WAYS are for `re`; what has more is matched in steps that are taken once each.
 """
 
 import math
@@ -36,7 +37,10 @@ __all__ = ["BadPattern", "Pattern", "shown"]
 MAX_TEXT = 4 * name.MAX_NAME
 """Characters: each octet of a name is shown as at most four, such as `\\032`."""
 MAX_WAYS = (MAX_TEXT + 1) ** 2
-"""That two repetitions without a clear end have, or one that may begin anywhere."""
+"""That two repetitions without a clear end have, or one with a clear end that may begin anywhere:
+so many characters are looked at, at most, a few times each."""
+FEW = 64
+"""Characters that are walked along are not worth to be counted."""
 MAX_PATTERN = 1024
 """Characters of a pattern."""
 
@@ -71,7 +75,7 @@ class Pattern:
     text: as it was written. groups: how many; names: the numbers of those that have one.
     """
 
-    __slots__ = ("_machine", "_search", "groups", "names", "text")
+    __slots__ = ("_look", "_machine", "groups", "names", "text")
 
     def __init__(self, text: str) -> None:
         """Raises BadPattern for what RE2 does not know, and for what is over a bound."""
@@ -84,7 +88,8 @@ class Pattern:
         self._machine: Machine | None = None
         if ways(tree) > MAX_WAYS:
             self._machine = Machine(tree)
-        self._search = re.compile("" if self._machine else _written(tree.root), re.ASCII).search
+        found = re.compile("" if self._machine else _written(tree.root), re.ASCII)
+        self._look = found.match if _begins(tree.root) else found.search
 
     def search(self, text: str) -> tuple[str, ...] | None:
         """The leftmost part of `text` that fits, and what its groups are in their order; a group
@@ -93,7 +98,7 @@ class Pattern:
         text: of ASCII, without line breaks.
         """
         if self._machine is None:
-            found = self._search(text)
+            found = self._look(text)
             return None if found is None else (found[0], *found.groups(""))
         spans = self._machine.search(text)
         if spans is None:
@@ -105,44 +110,55 @@ class Pattern:
 
 
 def ways(tree: Tree) -> float:
-    """How many ways there are through a text of MAX_TEXT characters, at most; or infinity."""
-    found = _ways(tree.root, frozenset())
+    """How many characters are looked at, at most, in a text of MAX_TEXT; or infinity."""
+    walked: list[Repeat] = []
+    found = _ways(tree.root, frozenset(), walked)
+    if walked:
+        # They come one after the other, so that all together are as long as the text.
+        found *= MAX_TEXT
     return found if _begins(tree.root) else found * MAX_TEXT
 
 
-def _ways(node: Node, then: frozenset[int]) -> float:
-    """Of a node that is followed by one of these characters."""
+def _ways(node: Node, then: frozenset[int], walked: list[Repeat]) -> float:
+    """Of a node that is followed by one of these characters. walked: gets the repetitions that have
+    a clear end."""
     match node:
         case Chars() | Edge():
             return 1
         case Group():
-            return _ways(node.body, then)
+            return _ways(node.body, then, walked)
         case Sequence():
             total = 1.0
             for part in reversed(node.parts):
-                total *= _ways(part, then)
+                total *= _ways(part, then, walked)
                 then = _first(part, then)
             return total
         case Choice():
-            parts = [_ways(part, then) for part in node.parts]
+            parts = [_ways(part, then, walked) for part in node.parts]
             firsts = [_first(part, then) for part in node.parts]
             apart = not any(one & other for one, other in combinations(firsts, 2))
             return max(parts) if apart else sum(parts)
         case Repeat():
-            return _ways_again(node, then)
+            return _ways_again(node, then, walked)
 
 
-def _ways_again(node: Repeat, then: frozenset[int]) -> float:
+def _ways_again(node: Repeat, then: frozenset[int], walked: list[Repeat]) -> float:
     begin = _first(node.body, frozenset())
-    once = _ways(node.body, then | begin)
+    once = _ways(node.body, then | begin, walked)
     most = MAX_TEXT if node.most is None else min(node.most, MAX_TEXT)
+    if most > FEW:
+        walked.append(node)
     if node.least == node.most:
         return _power(once, node.least)
     if nullable(node.body):
         return math.inf
     # Where what follows begins as it does itself, it may end after any of them.
-    ends = most - min(node.least, most) + 1 if begin & then else 1
-    return _power(once, most) * ends
+    if not begin & then:
+        return _power(once, most)
+    if walked[-1:] == [node]:
+        # To go back from one end to the next is one step.
+        walked.pop()
+    return _power(once, most) * (most - min(node.least, most) + 1)
 
 
 def _power(number: float, times: int) -> float:
@@ -172,8 +188,11 @@ def _first(node: Node, then: frozenset[int]) -> frozenset[int]:
 
 
 def _begins(node: Node) -> bool:
-    """Whether it can fit from the beginning of a text alone, if it fits at all."""
+    """Whether it fits from the beginning of a text, if it fits at all."""
     match node:
+        case Repeat(Chars(members), 0, None):
+            # Whatever stands before it is taken too: names have no line breaks.
+            return members >= ALL - {10}
         case Edge():
             return node.kind == r"\A"
         case Group():

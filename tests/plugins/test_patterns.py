@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdns.plugins.patterns import MAX_PATTERN, MAX_TEXT, BadPattern, Pattern, shown
+from kdns.plugins.patterns import (
+    MAX_PATTERN,
+    MAX_TEXT,
+    MAX_WAYS,
+    BadPattern,
+    Pattern,
+    shown,
+    ways,
+)
 from kdns.plugins.patterns_machine import Machine
 from kdns.plugins.patterns_syntax import read
 from kdns.wire import name
@@ -224,3 +232,30 @@ def test_what_is_shown_is_the_name(key: bytes) -> None:
     assert len(text) <= MAX_TEXT
     assert text.isascii()
     assert dns.name.from_text(text).to_wire() == key
+
+
+@pytest.mark.parametrize(
+    ("pattern", "few"),
+    [
+        (r"(.*)\.corp\.example", True),
+        (r"(.*)-(.*)\.corp$", True),
+        (r"([a-z0-9-]+)\.([a-z]+)\.corp", True),
+        (r"^(.*)-([^.]+)\.corp", True),
+        # A third, or one more to walk along, or to begin with, would be a cube of the text.
+        (r"(.*)-(.*)-(.*)\.corp", False),
+        (r"^(.*)-(.*)-[^.]*\.corp", False),
+        (r"[^.]*-[^.]*\.corp", False),
+        (r"[^b]*[^b]*b", False),
+        (r"(a*)*b", False),
+        (r"(a|a)+b", False),
+    ],
+)
+def test_what_backtracking_would_take_long_for_is_not_left_to_it(pattern: str, few: bool) -> None:
+    assert (ways(read(pattern)) <= MAX_WAYS) is few
+
+
+def test_what_takes_all_before_it_is_searched_for_at_the_beginning_alone() -> None:
+    assert Pattern(r"(.*)\.b").search("a.b.b.c") == ("a.b.b", "a.b")
+    assert Pattern(r"(.*?)\.b").search("a.b.b.c") == ("a.b", "a")
+    assert Pattern(r"(?:.*|^a)b").search("cab") == ("cab",)
+    assert Pattern(r"([^a]*)b").search("aab") == ("b", "")
