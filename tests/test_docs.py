@@ -25,6 +25,7 @@ NEEDED = {
     "dnstap": " /run/tap.sock",
     "bind": " 127.0.0.1",
     "template": " IN A",
+    "rewrite": " name a b",
 }
 """What must stand after a directive before its options are looked at."""
 BEFORE = {"hosts": "fallthrough"}

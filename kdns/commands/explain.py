@@ -179,6 +179,7 @@ def _json(explanation: Explanation, search: tuple[str, ...]) -> object:
         "tried": [
             {
                 "name": one.name,
+                "asked_as": one.asked,
                 "why": one.why,
                 "ending": one.ending.name.lower(),
                 "block": one.block,

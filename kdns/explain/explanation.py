@@ -36,8 +36,11 @@ from kdns.plugins.kubernetes import Kubernetes, is_reverse
 from kdns.plugins.loadbalance import LoadBalance
 from kdns.plugins.peer import Peer
 from kdns.plugins.rereading import BadFile
+from kdns.plugins.rewrite import Rewrite
+from kdns.plugins.rewrite_rules import Asked, Mend, mend_reply, rewritten
 from kdns.plugins.template import Judge, NoRecord, Template, alias
 from kdns.wire import iana, name
+from kdns.wire.errors import BadName
 from kdns.wire.message import Query
 from kdns.wire.reply import Reply, RRset, write_reply
 from kdns.zone.node import End, look
@@ -45,9 +48,10 @@ from kdns.zone.node import End, look
 SILENT = frozenset((
     "any", "bind", "bufsize", "cache", "chaos", "debug", "dnstap", "errors", "header", "health",
     "loadbalance", "local", "log", "loop", "metadata", "minimal", "multisocket", "nsid", "pprof",
-    "prometheus", "ready", "reload", "root", "shed", "timeouts", "tls", "trace",
+    "prometheus", "ready", "reload", "rewrite", "root", "shed", "timeouts", "tls", "trace",
 ))  # fmt: skip
-"""Directives that never change which of the cluster's names there are."""
+"""Directives that never change which of the cluster's names there are; and one that is looked at
+before the others."""
 
 
 class Ending(Enum):
@@ -65,8 +69,9 @@ class Ending(Enum):
 class Tried:
     """One candidate, and what becomes of it.
 
-    block, directive: which one answers. records: the answer, as text. open: directives on the way
-    that may answer otherwise, and are not followed here.
+    asked: the name that it is looked up by, another one where rewrite says so. block, directive:
+    which one answers. records: the answer, as text. open: directives on the way that may answer
+    otherwise, and are not followed here.
     """
 
     name: str
@@ -78,6 +83,10 @@ class Tried:
     reasons: Reasons = field(default_factory=Reasons)
     open: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    asked: str = ""
+
+    def __post_init__(self) -> None:
+        self.asked = self.name
 
 
 @dataclass(slots=True)
@@ -132,22 +141,29 @@ class Explainer:
             return tried
         place = block.source.place
         tried.block = f"{' '.join(block.zones)} ({place.file}:{place.line})"
+        made = _rewritten(tried, block, rtype)
+        if made is None:
+            return tried
+        rtype, mends = made
         for known in block.directives:
             settings = known.settings
             match settings:
                 case LoadBalance() if settings.chooses:
                     tried.notes.append(f"loadbalance: {settings.explain()}")
                 case Template():
-                    if self._by_template(tried, settings, rtype, depth):
+                    if self._by_template(tried, settings, rtype, depth, mends):
+                        tried.ending = _recoded(tried.ending, mends)
                         return tried
                 case Hosts():
-                    if self._in_hosts(tried, settings, rtype):
+                    if self._in_hosts(tried, settings, rtype, mends):
+                        tried.ending = _recoded(tried.ending, mends)
                         return tried
                 case Kubernetes():
-                    if self._in_cluster(tried, settings, rtype, depth):
+                    if self._in_cluster(tried, settings, rtype, depth, mends):
+                        tried.ending = _recoded(tried.ending, mends)
                         return tried
                 case Forward():
-                    if _forwards(settings, text):
+                    if _forwards(settings, tried.asked):
                         tried.ending, tried.directive = Ending.UPSTREAM, "forward"
                         tried.notes.append(settings.explain())
                         return tried
@@ -165,7 +181,7 @@ class Explainer:
                     found = len(apex), block
         return found[1] if found else None
 
-    def _in_hosts(self, tried: Tried, settings: Hosts, rtype: str) -> bool:
+    def _in_hosts(self, tried: Tried, settings: Hosts, rtype: str, mends: tuple[Mend, ...]) -> bool:
         """Whether `hosts` answers; False passes the question on."""
         octets = self._file(settings.path)
         try:
@@ -176,14 +192,14 @@ class Explainer:
             # It may be there where the server runs.
             tried.open.append(f"{HOSTS}: {error}")
             octets, table = b"", settings.table(())
-        key = name.from_text(tried.name).lower()
+        key = name.from_text(tried.asked).lower()
         owner = table.owner(key)
         if owner is not None:
             tried.directive = HOSTS
             rdatas = table.find(owner, _number(rtype))
             tried.ending = Ending.ANSWER if rdatas else Ending.NODATA
             if rdatas:
-                tried.records = _texts(RRset(key, _number(rtype), settings.ttl, rdatas))
+                tried.records = _texts(RRset(key, _number(rtype), settings.ttl, rdatas), mends)
             named = table.find(owner, iana.PTR)
             tried.reasons.rests_on += [
                 f"{place}: {entry.text}"
@@ -210,10 +226,12 @@ class Explainer:
                 self._files[path] = error
         return self._files[path]
 
-    def _by_template(self, tried: Tried, settings: Template, rtype: str, depth: int) -> bool:
+    def _by_template(
+        self, tried: Tried, settings: Template, rtype: str, depth: int, mends: tuple[Mend, ...]
+    ) -> bool:
         """Whether a `template` answers; False passes the question on."""
         judge = self._judges.setdefault(id(settings), Judge(settings))
-        query = Query(name.from_text(tried.name), _number(rtype))
+        query = Query(name.from_text(tried.asked), _number(rtype))
         zone = judge.zone_of(query)
         if zone is None:
             return False
@@ -241,17 +259,19 @@ class Explainer:
             tried.ending = Ending.FAILED
             tried.reasons.stop(f"{this} makes no record of it: {error}")
             return True
-        tried.records = [line for rrset in reply.answer for line in _texts(rrset)]
+        tried.records = [line for rrset in reply.answer for line in _texts(rrset, mends)]
         tried.ending = _ending(tried, reply.rcode, has_answer=bool(reply.answer))
         target = alias(query, reply)
         if target is not None:
             self._follow_target(tried, name.to_text(target), rtype, "the template", depth)
         return True
 
-    def _in_cluster(self, tried: Tried, settings: Kubernetes, rtype: str, depth: int) -> bool:
+    def _in_cluster(
+        self, tried: Tried, settings: Kubernetes, rtype: str, depth: int, mends: tuple[Mend, ...]
+    ) -> bool:
         """Whether `kubernetes` answers; False passes the question on."""
         shown = self._shown.setdefault(id(settings), _Shown(settings, self._items))
-        key = name.from_text(tried.name).lower()
+        key = name.from_text(tried.asked).lower()
         zone = shown.zone_of(key)
         if zone is None:
             return False
@@ -261,9 +281,9 @@ class Explainer:
         match found.end:
             case End.FOUND:
                 tried.ending = Ending.ANSWER
-                tried.records = _texts(cast("RRset", found.rrset))
+                tried.records = _texts(cast("RRset", found.rrset), mends)
             case End.ALIAS:
-                self._follow_alias(tried, cast("RRset", found.rrset), rtype, depth)
+                self._follow_alias(tried, cast("RRset", found.rrset), rtype, depth, mends)
             case End.NODATA:
                 tried.ending = Ending.NODATA
             case End.NXDOMAIN:
@@ -275,8 +295,10 @@ class Explainer:
                     return False
         return True
 
-    def _follow_alias(self, tried: Tried, found: RRset, rtype: str, depth: int) -> None:
-        tried.records += _texts(found)
+    def _follow_alias(
+        self, tried: Tried, found: RRset, rtype: str, depth: int, mends: tuple[Mend, ...]
+    ) -> None:
+        tried.records += _texts(found, mends)
         tried.ending = Ending.ANSWER
         if rtype == "CNAME":
             return
@@ -284,7 +306,7 @@ class Explainer:
 
     def _follow_target(self, tried: Tried, target: str, rtype: str, by: str, depth: int) -> None:
         """by: what leads there, and may be made to lead elsewhere."""
-        if depth >= MAX_ALIASES or target.lower() == tried.name.lower():
+        if depth >= MAX_ALIASES or target.lower() == tried.asked.lower():
             tried.ending = Ending.FAILED
             tried.reasons.stop(
                 f"the aliases lead in a circle, or through more than {MAX_ALIASES} names: {target}",
@@ -378,6 +400,48 @@ def _ending(tried: Tried, rcode: int, *, has_answer: bool) -> Ending:
     return Ending.FAILED
 
 
+def _rewritten(
+    tried: Tried, block: PlannedBlock, rtype: str
+) -> tuple[str, tuple[Mend, ...]] | None:
+    """The type that is asked for by the block's rules, and what they do to the reply; what becomes
+    of the name is said in `tried`. None: it ends there."""
+    found = [one.settings for one in block.directives if isinstance(one.settings, Rewrite)]
+    places = {id(one.rule): f"{one.place.file}:{one.place.line}" for one in found}
+    asked = Asked(name.from_text(tried.name).lower(), _number(rtype))
+    try:
+        made = rewritten([one.rule for one in found], asked)
+    except BadName as error:
+        tried.ending, tried.directive = Ending.FAILED, "rewrite"
+        tried.reasons.stop(str(error), "let the rule make shorter names, or match fewer")
+        return None
+    tried.notes += [f"rewrite ({places[id(rule)]}): {rule.explain()}" for rule in made.used]
+    if asked.text != tried.name.lower():
+        tried.asked = asked.text
+        tried.notes.append(f"it is asked for as {asked.text}")
+    if asked.qclass != iana.IN:
+        tried.ending, tried.directive = Ending.REFUSED, "rewrite"
+        return None
+    return iana.type_text(asked.qtype), made.mends
+
+
+_CODES = {
+    Ending.NXDOMAIN: iana.Rcode.NXDOMAIN,
+    Ending.NODATA: iana.Rcode.NOERROR,
+    Ending.FAILED: iana.Rcode.SERVFAIL,
+    Ending.REFUSED: iana.Rcode.REFUSED,
+}
+
+
+def _recoded(ending: Ending, mends: tuple[Mend, ...]) -> Ending:
+    """How it ends once rules of rewrite have had their say."""
+    reply = Reply(_CODES.get(ending, iana.Rcode.NOERROR))
+    before = reply.rcode
+    mend_reply(reply, mends)
+    if reply.rcode == before:
+        return ending
+    return next((e for e, code in _CODES.items() if code == reply.rcode), Ending.FAILED)
+
+
 def _forwards(settings: Forward, text: str) -> bool:
     key = name.from_text(text).lower()
 
@@ -388,13 +452,17 @@ def _forwards(settings: Forward, text: str) -> bool:
 
 
 def _number(rtype: str) -> int:
+    if rtype.startswith("TYPE"):
+        return int(rtype[4:])
     return next(number for number, text in iana.TYPE_NAMES.items() if text == rtype)
 
 
-def _texts(rrset: RRset) -> list[str]:
-    """The records in a line each."""
+def _texts(rrset: RRset, mends: tuple[Mend, ...] = ()) -> list[str]:
+    """The records in a line each, as rules of rewrite have left them."""
+    reply = Reply(answer=(rrset,))
+    mend_reply(reply, mends)
     query = Query(rrset.owner, rrset.rtype)
-    wire = write_reply(query, Reply(answer=(rrset,)), limit=65535)
+    wire = write_reply(query, reply, limit=65535)
     records: list[RR] = DNSRecord.parse(wire).rr
     return [f"{rr.rname} {rr.ttl} IN {QTYPE.get(rr.rtype)} {rr.rdata}" for rr in records]
 

@@ -460,7 +460,7 @@ def _in_orders(
         return (body,), None, None
     span = _rotated_span(body, query, reply)
     if span is None:
-        return None
+        return _in_orders_spelled(body, query, reply, is_cut=is_cut)
     start, end, count = span
     rdatas = reply.answer[-1].rdatas
     draw = reply.drawn
@@ -476,6 +476,31 @@ def _in_orders(
         return windows(body, start, end, rdatas), None, None
     bodies = orders(body, start, end, count)
     return bodies, span if len(bodies) < count else None, None
+
+
+def _in_orders_spelled(
+    body: bytes, query: Query, reply: Reply, *, is_cut: bool
+) -> tuple[tuple[bytes, ...], Span | None, Draw | None] | None:
+    """See _in_orders; for a body whose records that may turn are another name's than was asked for:
+    the first of them spells it, and the others point there."""
+    size = 12 + len(reply.answer[-1].rdatas[0])
+    before = sum([len(rrset.rdatas) for rrset in reply.answer[:-1]])
+    others = int.from_bytes(body[4:6], "big") - before - 1
+    second = len(body) - _opt_size(query, reply) - others * size
+    pointer = body[second : second + 2]
+    # A body lacks the ID.
+    owner = (int.from_bytes(pointer, "big") & 0x3FFF) - 2
+    header = second - size + 2
+    if others < 1 or pointer[:1] < b"\xc0" or not _HEADER < owner < header - 2:
+        return None
+    pointing = body[:owner] + pointer + body[header:]
+    if _rotated_span(pointing, query, reply) is None:
+        return None
+    made = _in_orders(pointing, query, reply, is_cut=is_cut)
+    if made is None or made[1] is not None:
+        return None
+    spelled = body[owner:header]
+    return tuple([b[:owner] + spelled + b[owner + 2 :] for b in made[0]]), None, made[2]
 
 
 def _opt_size(query: Query, reply: Reply) -> int:

@@ -338,6 +338,11 @@ def read_rdata(
     return b"".join(parts)
 
 
+def naptr_replacement(rdata: bytes) -> int:
+    """Where the name stands in the data of a NAPTR record. Raises WireError."""
+    return _naptr_prefix(rdata, 0, len(rdata))
+
+
 def _naptr_prefix(wire: bytes, start: int, end: int) -> int:
     """Octets before NAPTR's replacement: order, preference and three strings (RFC 3403, 4.1)."""
     position = start + 4

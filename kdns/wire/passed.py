@@ -91,6 +91,11 @@ class Passed(Reply):
             _TTL.pack_into(records, place, max(least, min(ttl, most)))
         return self._with(Carried(bytes(records), carried.counts, carried.ttls))
 
+    def take_apart(self) -> None:
+        """Have it written anew, for who asked another question than was answered."""
+        self._parts()
+        self.carried = None
+
     def ttls(self) -> list[int]:
         """The TTL of each record, in the order of the message, seconds."""
         carried = self._carried()

@@ -400,3 +400,104 @@ def test_a_file_of_hosts_that_is_not_here_leaves_the_corefile_s_lines() -> None:
     tried = in_hosts("www.hosts.test.", path="/none")
     assert tried.records == ["www.hosts.test. 3600 IN A 192.0.2.3"]
     assert tried.open == ["hosts: /none: expected a file"]
+
+
+REWRITING = r""". {
+    rewrite continue name regex (.*)\.corp\.test {1}.shop.svc.cluster.local answer auto
+    %s
+    rewrite name other.test www.example.test
+    kubernetes cluster.local
+    forward . 127.0.0.1
+}
+"""
+
+
+def rewritten(
+    text: str, rtype: str = "A", rule: str = "rewrite rcode web.shop.svc.cluster.local 0 0"
+) -> Tried:
+    plan = make_plan(REWRITING % rule, "Corefile", environ={})
+    return Explainer(plan, [made(tree)[1] for tree in TREES], read).follow(full(text), rtype)
+
+
+def test_a_name_that_is_rewritten_is_followed_as_the_other_one_and_answered_as_itself() -> None:
+    found = rewritten("web.corp.test")
+    assert (found.ending, found.directive) == (Ending.ANSWER, "kubernetes")
+    assert found.records == ["web.corp.test. 5 IN A 10.96.0.7"]
+    assert found.asked == "web.shop.svc.cluster.local."
+    assert found.notes[-1] == "it is asked for as web.shop.svc.cluster.local."
+    assert found.notes[0].startswith(r"rewrite (Corefile:2): /(.*)\.corp\.test/ is asked for as")
+    assert found.open == []
+
+
+def test_why_the_other_name_is_not_there_is_told() -> None:
+    found = rewritten("wab.corp.test")
+    assert found.ending is Ending.NXDOMAIN
+    assert found.reasons.missing == ["the namespace 'shop' has no service 'wab'"]
+
+
+def test_an_alias_behind_another_name_is_followed() -> None:
+    found = rewritten("in.corp.test")
+    assert found.records == [
+        "in.corp.test. 5 IN CNAME web.shop.svc.cluster.local.",
+        "web.shop.svc.cluster.local. 5 IN A 10.96.0.7",
+    ]
+
+
+def test_what_is_forwarded_under_another_name_is_told() -> None:
+    found = rewritten("other.test")
+    assert (found.ending, found.asked) == (Ending.UPSTREAM, "www.example.test.")
+
+
+def test_a_rule_that_makes_no_name_is_where_it_ends() -> None:
+    found = rewritten(
+        "x.corp.test", rule=f"rewrite name suffix x.shop.svc.cluster.local {'y' * 64}"
+    )
+    assert (found.ending, found.directive) == (Ending.FAILED, "rewrite")
+    assert "label of 64 octets" in found.reasons.missing[0]
+
+
+def test_another_type_is_looked_up_and_another_class_refused() -> None:
+    found = rewritten("web.shop.svc.cluster.local", "MX", "rewrite type MX A")
+    assert found.records == ["web.shop.svc.cluster.local. 5 IN A 10.96.0.7"]
+    found = rewritten("web.shop.svc.cluster.local", "MX", "rewrite type MX TYPE65400")
+    assert found.ending is Ending.NODATA
+    found = rewritten("web.shop.svc.cluster.local", "A", "rewrite class IN CH")
+    assert (found.ending, found.directive) == (Ending.REFUSED, "rewrite")
+
+
+@pytest.mark.parametrize(
+    ("code", "ending"),
+    [
+        ("NOERROR", Ending.NODATA),
+        ("SERVFAIL", Ending.FAILED),
+        ("REFUSED", Ending.REFUSED),
+        ("YXDOMAIN", Ending.FAILED),
+        ("NXDOMAIN", Ending.NXDOMAIN),
+    ],
+)
+def test_another_rcode_is_another_ending(code: str, ending: Ending) -> None:
+    rule = f"rewrite rcode none.shop.svc.cluster.local NXDOMAIN {code}"
+    assert rewritten("none.shop.svc.cluster.local", rule=rule).ending is ending
+
+
+def test_a_name_of_a_file_is_answered_under_the_name_that_was_asked() -> None:
+    text = HOSTS.replace(
+        "    hosts {path}", "    rewrite name w.hosts.test www.hosts.test\n    hosts {path}"
+    )
+    plan = make_plan(text.format(path="/none", fallthrough=""), "Corefile", environ={})
+    found = Explainer(plan, [], read).follow("w.hosts.test.", "A")
+    assert found.records == ["w.hosts.test. 3600 IN A 192.0.2.3"]
+
+
+def test_what_a_template_makes_of_the_other_name_is_answered_under_the_one_that_was_asked() -> None:
+    text = r"""t.test {
+    rewrite name exact a.t.test b.t.test
+    template IN A {
+        match ^b
+        answer "{{ .Name }} 60 IN A 192.0.2.9"
+    }
+}
+"""
+    plan = make_plan(text, "Corefile", environ={})
+    found = Explainer(plan, [], read).follow("a.t.test.", "A")
+    assert (found.ending, found.records) == (Ending.ANSWER, ["a.t.test. 60 IN A 192.0.2.9"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kdns.cluster.objects import Resource
 from kdns.cluster.state import Cluster
-from kdns.plugins import hot, kubernetes, loadbalance, whoami
+from kdns.plugins import hot, kubernetes, loadbalance, rewrite, whoami
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Request
 from kdns.plugins.dispatch import Dispatcher, Front
@@ -77,10 +77,19 @@ PLAIN = Client()
 
 
 class Server:
-    """A block with kubernetes and loadbalance, answered with hot answers or without."""
+    """A block with kubernetes and loadbalance, answered with hot answers or without.
+
+    rules: of rewrite, a line each.
+    """
 
     def __init__(
-        self, cluster: Cluster, *, keeps: bool = True, prepared: int = 1000, entries: int = 1000
+        self,
+        cluster: Cluster,
+        *,
+        keeps: bool = True,
+        prepared: int = 1000,
+        entries: int = 1000,
+        rules: tuple[str, ...] = (),
     ) -> None:
         self.block = Block((".",), counted=True, nsid=b"node-1")
         self.dispatcher = Dispatcher(lambda: 5.0)
@@ -90,6 +99,8 @@ class Server:
         parsed = cast("Kubernetes", settings(kubernetes.parse, COREFILE))
         parts.clusters[parsed.source()] = cluster
         handler = parsed.build(parts, always(Reply(by="next")))
+        for rule in reversed(rules):
+            handler = settings(rewrite.parse, rule).build(parts, handler)
         self.unbalanced = handler
         self.block.handler = settings(loadbalance.parse, "loadbalance").build(parts, handler)
         self.block.watches_queries = not keeps

@@ -277,6 +277,17 @@ def test_what_a_directive_writes_is_what_goes_out(section: str) -> None:
     assert all(getattr(got, other_section) for other_section in kept)
 
 
+def test_what_is_taken_apart_goes_out_under_another_question() -> None:
+    alias = rrset(QNAME, 60, "CNAME", "b.a.example.")
+    wire = sent([alias, rrset("b.a.example.", 60, "A", "192.0.2.1")], [SOA])
+    passed = read_passed(wire, "forward")
+    passed.take_apart()
+    assert passed.carried is None
+    got = dns.message.from_wire(passed_on(passed, "another.and.longer.example."))
+    before = dns.message.from_wire(wire)
+    assert texts(got.answer + got.authority) == texts(before.answer + before.authority)
+
+
 def test_a_copy_is_somebody_elses() -> None:
     passed = read_passed(sent([A]))
     copy = passed.copy()
