@@ -188,8 +188,8 @@ def test_directives_know_the_zones_of_their_port() -> None:
 
 
 def test_unknown_directives_are_errors_unless_lenient() -> None:
-    text = ". {\nhosts\nwhoami\n}"
-    with pytest.raises(CorefileError, match=r"^Corefile:2: directive 'hosts' of CoreDNS is not"):
+    text = ". {\nautopath\nwhoami\n}"
+    with pytest.raises(CorefileError, match=r"^Corefile:2: directive 'autopath' of CoreDNS is not"):
         planned(text)
     plan = planned(text, lenient=True)
     assert [known.directive.name for known in plan.blocks[0].directives] == ["whoami"]
