@@ -94,8 +94,14 @@ class Children:
     def __init__(self, born: Mapping[int, tuple[int, Ties]], again: "Again") -> None:
         self._living = {number: pid for number, (pid, _) in born.items()}
         self._waiting = {number: ties for number, (_, ties) in born.items()}
+        self._count = len(born)
         self._again = again
         self._ended: set[int] = set()
+
+    @property
+    def count(self) -> int:
+        """How many there are at first."""
+        return self._count
 
     def spawn(self, number: int) -> Ties:
         """Have worker `number` come to life; our end of the ties to it. Raises OSError.

@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import logging
 import os
+import sys
 from collections.abc import Coroutine
 from typing import Final
 
@@ -11,6 +12,15 @@ from kdns.telemetry.lines import Format, LineHandler
 
 _STDOUT: Final = 1
 _STDERR: Final = 2
+
+
+class StartError(Exception):
+    """What the system has not for us: one line."""
+
+
+def command() -> list[str]:
+    """What we were started by."""
+    return [sys.executable, *sys.orig_argv[1:]]
 
 
 def have_standard_files() -> None:

@@ -1,7 +1,7 @@
-"""`kdns serve`: from a command line to a server that runs, takes signals, and ends.
+"""A server from its sockets to its end: how it runs, and what signals do to it.
 
-    one process     _serve                     answers, follows the cluster, serves HTTP
-    workers         _oversee + _work for each  see kdns.workers and kdns.worker
+    one process     _serve     answers, follows the cluster, serves HTTP
+    workers         _oversee   does all but answer; see kdns.workers
 
 TERM, INT    drain, and end with 0; a second one ends it at once, with 2
 QUIT         end at once, with 0
@@ -24,10 +24,10 @@ from pathlib import Path
 from random import SystemRandom
 
 import kdns
-from kdns import memory, workers
+from kdns import workers
 from kdns.admin.http import AdminError, AdminServer
 from kdns.app import App
-from kdns.children import Again, Children, fork
+from kdns.children import Children
 from kdns.cluster.held import Held
 from kdns.cluster.sink import Reader
 from kdns.cluster.state import Cluster
@@ -36,12 +36,11 @@ from kdns.corefile.errors import CorefileError
 from kdns.kube.credentials import CredentialsError
 from kdns.kube.manifests import ManifestError
 from kdns.kube.sources import Sources
+from kdns.loading import load_again
 from kdns.net.address import endpoint
-from kdns.net.files import LEAST, raise_limit
 from kdns.net.listen import ListenError
-from kdns.plan import DEFAULT_COREFILE, Plan, make_plan, read_corefile
-from kdns.process import have_standard_files, import_late, log_to_stdout, run
-from kdns.rehearsal import rehearse
+from kdns.plan import Plan
+from kdns.process import StartError, command, run
 from kdns.reloading import Reloader
 from kdns.roles import NotReadyError
 from kdns.sockets import Sockets, open_sockets
@@ -49,13 +48,8 @@ from kdns.systemd import Given, Manager, fits, given_sockets, sort_out
 from kdns.takeover import Giver, Taken, TakeoverError, spread, take
 from kdns.telemetry import lines
 from kdns.upgrade import Upgrade, hindrance
-from kdns.worker import live
 
 log = logging.getLogger("kdns")
-
-
-class StartError(Exception):
-    """What the system has not for us: one line."""
 
 
 START_ERRORS = (
@@ -68,67 +62,21 @@ START_ERRORS = (
     TakeoverError,
     NotReadyError,
 )
-STDIN = "stdin"
-DEFAULT = "default"
 
 
-def load(options: argparse.Namespace) -> Plan:
-    """What the command line names, or ./Corefile, or what CoreDNS serves without one.
+def serve(
+    options: argparse.Namespace, plan: Plan, children: Children | None, limit: int | None
+) -> int:
+    """Serve until told to stop; the exit status. Raises START_ERRORS.
 
-    Raises CorefileError.
+    children: those who answer; None where this process does. limit: octets of memory for a process
+    that answers; None for any number.
     """
-    if options.conf == STDIN:
-        text, file = sys.stdin.read(), STDIN
-    elif options.conf is None and not Path("Corefile").exists():
-        text, file = DEFAULT_COREFILE.format(port=options.port), DEFAULT
-    else:
-        file = options.conf or "Corefile"
-        text = read_corefile(file)
-    plan = make_plan(text, file, environ=os.environ, port=options.port, lenient=options.lenient)
-    if file == DEFAULT:
-        plan.warnings.append(
-            "there is no file Corefile here, and -conf names none: serving what CoreDNS serves "
-            "then, whoami, which tells each client its own address"
-        )
-    return plan
-
-
-def load_again(options: argparse.Namespace) -> Plan:
-    """The same at a later time. Raises CorefileError."""
-    if options.conf == STDIN:
-        raise CorefileError("standard input cannot be read twice; expected a file", STDIN, 1)
-    return load(options)
-
-
-def serve(options: argparse.Namespace) -> int:
-    """Serve until told to stop; the exit status. Raises START_ERRORS."""
-    # A process 1 that handles no TERM never hears of it. There is nothing to finish yet.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    have_standard_files()
-    files = raise_limit()
-    if files < LEAST:
-        raise StartError(f"{files} files may be open; expected {LEAST} or more: see ulimit -n")
-    log_to_stdout(options.log_format)
-    plan = load(options)
-    processes = options.workers or workers.wanted(plan)
-    limit = memory.for_each(options.memory_limit or memory.group_limit(), processes)
-    if processes == 1:
-        _warn(plan)
+    for warning in plan.warnings:
+        log.warning("%s", warning)
+    if children is None:
         return run(_serve(_begin(plan, 1, options), limit))
-    # The workers come first: who keeps no socket of ours open cannot keep one open for too long.
-    # They come before the first line of the log too, which a thread writes.
-    import_late()
-    rehearse()
-    again = Again(_command(), os.environ, limit, options.log_format)
-    try:
-        children = fork(processes, lambda ties: live(ties, limit), again)
-    except OSError as error:
-        raise StartError(f"no process for workers: {error.strerror}") from error
-    _warn(plan)
-    try:
-        return run(_oversee(_begin(plan, processes, options), children))
-    finally:
-        children.close()
+    return run(_oversee(_begin(plan, children.count, options), children))
 
 
 @dataclass(slots=True)
@@ -193,11 +141,6 @@ def _begin(plan: Plan, processes: int, options: argparse.Namespace) -> _Start:
     for one, new in zip(start.sockets, opened, strict=True):
         one.adopt(new)
     return start
-
-
-def _warn(plan: Plan) -> None:
-    for warning in plan.warnings:
-        log.warning("%s", warning)
 
 
 def _sources(
@@ -375,12 +318,7 @@ def _reloader(app: App, start: _Start) -> Reloader:
 def _upgrade(options: argparse.Namespace, loop: asyncio.AbstractEventLoop) -> Upgrade:
     pid = os.getpid()
     why_not = hindrance(takeover=options.takeover, conf=options.conf, pid=pid)
-    return Upgrade(why_not, _command(), os.environ, loop)
-
-
-def _command() -> list[str]:
-    """What we were started by."""
-    return [sys.executable, *sys.orig_argv[1:]]
+    return Upgrade(why_not, command(), os.environ, loop)
 
 
 class _Signals:

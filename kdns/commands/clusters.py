@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kdns.cluster.objects import Object, Resource
-from kdns.commands.options import service_cidrs
+from kdns.commands.options import DEFAULT_CIDRS, service_cidrs
 from kdns.kube import manifests
 from kdns.kube.credentials import Connection, in_cluster
 from kdns.kube.kubeconfig import kubeconfig
 from kdns.kube.reading import Reader
-
-DEFAULT_CIDRS = "10.96.0.0/16,fd00:10:96::/112"
 
 
 @dataclass(slots=True, frozen=True)

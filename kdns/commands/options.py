@@ -10,6 +10,8 @@ from kdns.wire import name
 from kdns.wire.errors import BadName
 
 MOST = 10_000_000
+DEFAULT_CIDRS = "10.96.0.0/16,fd00:10:96::/112"
+"""Where cluster IPs come from, as kubeadm has it."""
 
 
 def port(text: str) -> int:

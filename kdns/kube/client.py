@@ -29,6 +29,7 @@ from kdns.cluster.lines import LineSplitter
 from kdns.cluster.objects import Resource
 from kdns.cluster.reflector import GO_ON, Pause, Reflector, WatchRequest
 from kdns.kube.credentials import Connection, CredentialsError, reason
+from kdns.kube.patience import WATCH_SILENCE_SECONDS
 from kdns.kube.requests import RequestMeter
 from kdns.telemetry.meters import Meters
 
@@ -42,9 +43,6 @@ PAGE_SECONDS = 300.0
 """From the question to the last octet of a page; a server gives up on one after 60."""
 LASTING_SECONDS = 10.0
 """A watch that has told something and been open for so long is one that goes well."""
-WATCH_SILENCE_SECONDS = 150.0
-"""A healthy server sends a bookmark about every minute; a watch that is silent for longer than two
-of them, though nothing has closed it, is left for a new one."""
 
 TURN_SECONDS = 0.001
 """What comes at once may be much: after so long of applying it, those who ask have their turn."""

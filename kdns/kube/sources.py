@@ -19,12 +19,13 @@ from kdns.cluster.reflector import Reflector
 from kdns.cluster.sink import Reader, Sink
 from kdns.cluster.state import Cluster
 from kdns.kube import snapshot
-from kdns.kube.client import WATCH_SILENCE_SECONDS, ApiClient
+from kdns.kube.client import ApiClient
 from kdns.kube.credentials import Connection, endpoint, in_cluster
 from kdns.kube.kubeconfig import kubeconfig
 from kdns.kube.manifests import Manifests
+from kdns.kube.patience import AUDIT_EVERY, WATCH_SILENCE_SECONDS
 from kdns.kube.snapshot import SnapshotError
-from kdns.kube.watches import AUDIT_EVERY, Watches
+from kdns.kube.watches import Watches
 from kdns.plugins.parts import SourceSettings
 from kdns.telemetry.meters import Meters
 

@@ -16,10 +16,8 @@ from kdns.cluster.objects import Resource
 from kdns.cluster.reflector import Reflector
 from kdns.cluster.versions import DIGEST_BITS
 from kdns.kube.client import ApiClient
+from kdns.kube.patience import AUDIT_EVERY
 from kdns.telemetry.meters import Labels, Meters, Values
-
-AUDIT_EVERY = 1800.0
-"""Seconds between two audits of a resource, on average; 0 for none."""
 
 log = logging.getLogger("kdns.kube")
 

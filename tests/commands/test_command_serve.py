@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from kdns.cli import main
+from kdns.loading import load
 from kdns.plugins.table import BUILT_IN
-from kdns.serve import load
 
 
 @pytest.mark.parametrize("flag", ["-plugins", "--plugins"])

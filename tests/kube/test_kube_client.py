@@ -22,10 +22,10 @@ from kdns.kube.client import (
     MAX_LINE,
     MAX_PAGE,
     PAGE_SECONDS,
-    WATCH_SILENCE_SECONDS,
     ApiClient,
 )
 from kdns.kube.credentials import Connection, endpoint, in_cluster
+from kdns.kube.patience import WATCH_SILENCE_SECONDS
 from kdns.telemetry.meters import Meters
 from kdns.testing.apihistory import Json
 from kdns.testing.apiserver import ApiServer
