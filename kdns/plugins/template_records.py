@@ -1,7 +1,8 @@
 """One record from its text (RFC 1035, section 5.1), as octets.
 
-The commoner types are read here, strictly, for they are read for each answer, and what a client has
-put into a name must end as a record or as an error. The rarer ones are dnslib's.
+The common types are read here, and strictly: what a client has put into a name must end as a record
+or as an error, and libraries read some of it as another record. Parameters of services are
+dnslib's; types that are not known here have their octets in hexadecimal (RFC 3597).
 """
 
 import re
@@ -9,8 +10,7 @@ from collections.abc import Callable
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import NamedTuple
 
-from dnslib import DNSBuffer
-from dnslib.dns import RDMAP
+from dnslib import HTTPS
 
 from kdns.wire import iana, name
 from kdns.wire.errors import BadName
@@ -34,6 +34,8 @@ _WORD = re.compile(
     r'|(?P<word>(?:[^\s();"\\]|\\.)+)',
     re.DOTALL,
 )
+_BLANK_OWNER = re.compile(r"(?:[ \t\r]*(?:;[^\n]*)?\n)*[ \t]+[^\s;]")
+"""RFC 1035, section 5.1: it would be that of the record before, and there is none."""
 _ESCAPE = re.compile(rb"\\([0-9]{3}|[^0-9])", re.DOTALL)
 
 
@@ -56,6 +58,8 @@ def read(text: str) -> Record:
 
     Raises BadRecord.
     """
+    if _BLANK_OWNER.match(text):
+        raise BadRecord("expected a name at the beginning, got blanks")
     words = _words(text)
     if not words or words[0].startswith('"'):
         raise BadRecord("expected a record such as 'www.example.org. 60 IN A 192.0.2.1'")
@@ -118,44 +122,74 @@ def _type(text: str) -> int:
 
 
 def _data(rtype: int, words: list[str]) -> bytes:
-    kinds = _FIELDS.get(rtype)
-    if kinds is not None:
-        if len(words) != len(kinds):
-            raise BadRecord(f"{iana.type_text(rtype)}: expected {len(kinds)} fields of data")
-        return b"".join([kind(word) for kind, word in zip(kinds, words, strict=True)])
+    text = iana.type_text(rtype)
+    if words[:1] == ["\\#"]:
+        return _generic(text, rtype, words)
     if rtype in _TEXTS:
         if not words:
-            raise BadRecord(f"{iana.type_text(rtype)}: expected a text")
+            raise BadRecord(f"{text}: expected a text")
         return b"".join(map(_string, words))
-    if words[:1] == ["\\#"]:
-        return _generic(words[1:])
-    return _by_dnslib(rtype, words)
+    if rtype in _SERVICES:
+        return _service(text, words)
+    kinds = _FIELDS.get(rtype) or _BEFORE_OCTETS.get(rtype)
+    if kinds is None:
+        raise BadRecord(f"{text}: expected \\# LENGTH and octets, for the type is not known here")
+    rest = words[len(kinds) :]
+    if rtype in _BEFORE_OCTETS:
+        if len(words) <= len(kinds):
+            raise BadRecord(f"{text}: expected {len(kinds)} numbers and octets in hexadecimal")
+        octets = _hexadecimal("".join(rest))
+    else:
+        if len(words) != len(kinds):
+            raise BadRecord(f"{text}: expected {len(kinds)} fields of data")
+        octets = b""
+    return b"".join([kind(word) for kind, word in zip(kinds, words, strict=False)]) + octets
 
 
-def _generic(words: list[str]) -> bytes:
+def _hexadecimal(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise BadRecord(f"expected octets in hexadecimal, got {text[:40]!r}") from error
+
+
+def _generic(text: str, rtype: int, words: list[str]) -> bytes:
     """RFC 3597, section 5; types that are read here have their own form alone, for octets that are
     no such data would go out as if they were."""
-    try:
-        data = bytes.fromhex("".join(words[1:]))
-    except ValueError:
-        data = None
-    if data is None or words[:1] != [str(len(data))]:
-        raise BadRecord("expected \\# LENGTH and so many octets in hexadecimal")
+    if rtype in _TEXTS | _SERVICES | _FIELDS.keys() | _BEFORE_OCTETS.keys():
+        raise BadRecord(f"{text}: expected its own form of data, not \\#")
+    data = _hexadecimal("".join(words[2:]))
+    if words[1:2] != [str(len(data))]:
+        raise BadRecord(f"expected \\# {len(data)} before so many octets")
     return data
 
 
-def _by_dnslib(rtype: int, words: list[str]) -> bytes:
-    text = iana.type_text(rtype)
-    reader = RDMAP.get("HTTPS" if text == "SVCB" else text)
-    if reader is None:
-        raise BadRecord(f"{text}: expected \\# LENGTH and octets, as for every type not known here")
-    buffer = DNSBuffer()
-    try:
-        reader.fromZone([_bare(word) for word in words]).pack(buffer)
-    except Exception as error:
-        # dnslib has no error of its own for texts, and raises whatever comes of them.
-        raise BadRecord(f"{text}: {type(error).__name__}: {error}") from error
-    return bytes(buffer.data)
+def _service(text: str, words: list[str]) -> bytes:
+    """SVCB and HTTPS (RFC 9460, section 2.1).
+
+    dnslib knows `ech` by its older name, and no order.
+    """
+    if len(words) < 2:
+        raise BadRecord(f"{text}: expected a priority and a target")
+    params: dict[int, bytes] = {}
+    rest = words[2:]
+    while rest:
+        key, _, value = rest.pop(0).partition("=")
+        if not value and rest and rest[0].startswith('"'):
+            value = _bare(rest.pop(0))
+        try:
+            known = b"echconfig" if key == "ech" else key.encode("ascii")
+            number, data = HTTPS.zf_parse_param(known, bytearray(value.encode("ascii")))
+            head = number.to_bytes(2, "big") + len(data).to_bytes(2, "big")
+        except Exception as error:
+            # dnslib has no error of its own for texts, and raises whatever comes of them.
+            raise BadRecord(f"{text}: expected a parameter, got {key[:40]}={value[:40]}") from error
+        # RFC 9460, section 2.1: a key that stands twice makes the whole malformed.
+        if number in params:
+            raise BadRecord(f"{text}: {key} stands twice")
+        params[number] = head + bytes(data)
+    # Section 2.2: in the order of their numbers.
+    return _SHORT(words[0]) + _name(words[1]) + b"".join([params[n] for n in sorted(params)])
 
 
 def _bare(word: str) -> str:
@@ -237,6 +271,7 @@ def _string(word: str) -> bytes:
     return bytes((len(octets),)) + octets
 
 
+_BYTE = _number(1)
 _SHORT = _number(2)
 _FIELDS: dict[int, tuple[Callable[[str], bytes], ...]] = {
     iana.A: (_a,),
@@ -251,7 +286,16 @@ _FIELDS: dict[int, tuple[Callable[[str], bytes], ...]] = {
     iana.SRV: (_SHORT, _SHORT, _SHORT, _name),
     iana.SOA: (_name, _name, _number(4), _period, _period, _period, _period),
     iana.HINFO: (_string, _string),
-    257: (_number(1), _string, _octets),
+    35: (_SHORT, _SHORT, _string, _string, _string, _name),
+    257: (_BYTE, _string, _octets),
 }
-"""By type, what its data is made of; 17 is RP, 18 AFSDB, and 257 CAA (RFC 8659, section 4.1)."""
+"""By type, what its data is made of; 17 is RP, 18 AFSDB, 35 NAPTR (RFC 3403, section 4.1) and 257
+CAA (RFC 8659, section 4.1)."""
+_BEFORE_OCTETS: dict[int, tuple[Callable[[str], bytes], ...]] = {
+    iana.DS: (_SHORT, _BYTE, _BYTE),
+    44: (_BYTE, _BYTE),
+    52: (_BYTE, _BYTE, _BYTE),
+}
+"""What stands before a digest: of DS, SSHFP (RFC 4255) and TLSA (RFC 6698)."""
+_SERVICES = frozenset((64, 65))
 _TEXTS = frozenset((iana.TXT, 99))

@@ -72,7 +72,7 @@ _ACTION = re.compile(
     r"""\{\{(?P<left>-(?=\s))?(?P<inside>(?:"(?:[^"\\]|\\.)*"|`[^`]*`|[^"`])*?)(?P<right>(?<=\s)-)?\}\}""",
     re.DOTALL,
 )
-_COMMENT = re.compile(r"\s*/\*.*?\*/\s*", re.DOTALL)
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _TOKEN = re.compile(
     r"""\s*(?:(?P<text>"(?:[^"\\\n]|\\.)*"|`[^`]*`)|(?P<number>-?[0-9]\w*)"""
     r"""|(?P<field>(?:\.[A-Za-z_]\w*)+)|(?P<word>[A-Za-z_]\w*)|(?P<bracket>[()])|(?P<rest>\S+))"""
@@ -96,6 +96,8 @@ class Text:
         for action in _ACTION.finditer(text):
             self._plain(text[at : action.start()], strip=strip, rstrip=bool(action["left"]))
             inside: str = action["inside"]
+            # One blank is between a dash and a comment, and none where there is no dash.
+            inside = inside[bool(action["left"]) : len(inside) - bool(action["right"])]
             if not _COMMENT.fullmatch(inside):
                 reader = _Reader(inside, patterns)
                 self._pieces.append(reader.read())

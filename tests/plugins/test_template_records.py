@@ -35,13 +35,14 @@ from tests.strategies import names
         ("CAA", '0 issue "ca.example; x=y"'),
         ("NAPTR", '100 10 "S" "SIP" "" _sip._udp.example.'),
         ("HTTPS", "1 . alpn=h2 ipv4hint=192.0.2.1"),
-        ("SVCB", "1 a.example. port=8443"),
+        ("SVCB", "0 a.example."),
         ("TLSA", "3 1 1 " + "ab" * 32),
         ("SSHFP", "1 1 " + "ab" * 20),
         ("DS", "1 8 2 " + "ab" * 32),
         ("TYPE65400", r"\# 3 01 02 03"),
         ("TYPE65400", r"\# 0"),
-        ("HTTPS", r"\# 3 000100"),
+        ("HTTPS", '65535 a.example. key65000=x alpn="h2,h3" port="8443"'),
+        ("HTTPS", "1 a.b. mandatory=alpn alpn=h2 no-default-alpn ipv6hint=2001:db8::1,::2"),
     ],
 )
 def test_the_data_of_a_record(rtype: str, data: str) -> None:
@@ -53,6 +54,10 @@ def test_the_data_of_a_record(rtype: str, data: str) -> None:
     assert found == Record(name.from_text("a.example"), number, iana.IN, 60, wire)
 
 
+def test_the_key_of_a_client_hello_has_its_newer_name() -> None:
+    assert read("a. HTTPS 1 . ech=AEX+DQ==").data == bytes.fromhex("0001 00 0005 0004 0045fe0d")
+
+
 @pytest.mark.parametrize(
     ("text", "ttl", "rclass"),
     [
@@ -62,7 +67,7 @@ def test_the_data_of_a_record(rtype: str, data: str) -> None:
         ("a. IN 60 a 192.0.2.1", 60, iana.IN),
         ("a. 1h30m in A 192.0.2.1", 5400, iana.IN),
         ("a. CH A 192.0.2.1", 3600, iana.CH),
-        ("\n a. 0 IN A 192.0.2.1 ; a note\n\n", 0, iana.IN),
+        (" \n;x\n ; y\na. 0 IN A 192.0.2.1 ; a note\n\n", 0, iana.IN),
         ("a. 2147483647 IN A 192.0.2.1", 2**31 - 1, iana.IN),
     ],
 )
@@ -84,6 +89,8 @@ def test_names_are_absolute(owner: str, expected: bytes) -> None:
     [
         ("", "expected a record such as"),
         (" ; a note", "expected a record such as"),
+        (" a. A 192.0.2.1", "expected a name at the beginning, got blanks"),
+        ("\n\tIN A 192.0.2.1", "expected a name at the beginning, got blanks"),
         ('"a." A 192.0.2.1', "expected a record such as"),
         ("a.", "expected a type, got the end"),
         ("a. 60 IN", "expected a type, got the end"),
@@ -105,7 +112,8 @@ def test_names_are_absolute(owner: str, expected: bytes) -> None:
         ("a. A 192.0.2.1 192.0.2.2", "A: expected 1 fields of data"),
         ("a. AAAA 192.0.2.1", "expected an IPv6 address"),
         ("a. AAAA fe80::1%eth0", "without a scope"),
-        ("a. A \\# 4 c0000201", "A: expected 1 fields of data"),
+        ("a. A \\# 4 c0000201", "A: expected its own form of data"),
+        ("a. TXT \\# 0", "TXT: expected its own form of data"),
         ("a. MX 65536 a.", "expected a number up to 65535"),
         ("a. MX -1 a.", "expected a number up to 65535"),
         ('a. NS "b."', "expected a domain name"),
@@ -120,11 +128,23 @@ def test_names_are_absolute(owner: str, expected: bytes) -> None:
         ("a. TXT a\\", "expected a word"),
         ("a. TXT " + "x" * MAX_TEXT, "expected at most 16384 characters"),
         ("a. SOA a. b. 1 2 3 4 x", "expected seconds"),
-        ("a. NAPTR 1", "NAPTR: "),
+        ("a. NAPTR 1", "NAPTR: expected 6 fields of data"),
         ("a. TYPE65400 x", "TYPE65400: expected \\# LENGTH"),
-        ("a. TYPE65400 \\# 2 01", "expected \\# LENGTH"),
-        ("a. TYPE65400 \\# 1 0x", "expected \\# LENGTH"),
-        ("a. TYPE65400 \\#", "expected \\# LENGTH"),
+        ("a. TYPE65400 \\# 2 01", "expected \\# 1 before"),
+        ("a. TYPE65400 \\# 1 0x", "expected octets in hexadecimal"),
+        ("a. TYPE65400 \\#", "expected \\# 0 before"),
+        ("a. TYPE65400", "TYPE65400: expected \\# LENGTH"),
+        ("a. LOC 51 30 0 N 0 7 0 W 10m", "LOC: expected \\# LENGTH"),
+        ("a. TLSA 3 1 1", "TLSA: expected 3 numbers and octets"),
+        ("a. TLSA 3 1 1 xy", "expected octets in hexadecimal, got 'xy'"),
+        ("a. HTTPS 1", "HTTPS: expected a priority and a target"),
+        ("a. HTTPS x .", "expected a number up to 65535"),
+        ("a. HTTPS 1 . nope=1", "HTTPS: expected a parameter, got nope=1"),
+        ("a. HTTPS 1 . port=x", "HTTPS: expected a parameter, got port=x"),
+        ("a. HTTPS 1 . ipv4hint=300.1.1.1", "HTTPS: expected a parameter"),
+        ("a. HTTPS 1 . key70000=x", "HTTPS: expected a parameter"),
+        ("a. HTTPS 1 . é=1", "HTTPS: expected a parameter"),
+        ("a. HTTPS 1 . alpn=h2 alpn=h3", "HTTPS: alpn stands twice"),
     ],
 )
 def test_what_is_no_record_is_told(text: str, why: str) -> None:

@@ -112,6 +112,9 @@ def test_a_group_of_another_match_is_empty_by_its_index() -> None:
         r'{{ "\q" }}',
         "{{ /* a */ .Name }}",
         "{{ 'c' }}",
+        "{{ /* c */ }}",
+        "{{/* c */ }}",
+        "{{-  /* c */ -}}",
     ],
 )
 def test_what_is_not_supported_is_told_with_what_is(text: str) -> None:
