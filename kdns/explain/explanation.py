@@ -37,7 +37,7 @@ from kdns.plugins.loadbalance import LoadBalance
 from kdns.plugins.peer import Peer
 from kdns.plugins.rereading import BadFile
 from kdns.plugins.rewrite import Rewrite
-from kdns.plugins.rewrite_rules import Asked, Mend, mend_reply, rewritten
+from kdns.plugins.rewrite_rules import Asked, Mend, mend_reply, retargeted, rewritten
 from kdns.plugins.template import Judge, NoRecord, Template, alias
 from kdns.wire import iana, name
 from kdns.wire.errors import BadName
@@ -259,6 +259,7 @@ class Explainer:
             tried.ending = Ending.FAILED
             tried.reasons.stop(f"{this} makes no record of it: {error}")
             return True
+        reply.answer = tuple(retargeted(rrset, mends) for rrset in reply.answer)
         tried.records = [line for rrset in reply.answer for line in _texts(rrset, mends)]
         tried.ending = _ending(tried, reply.rcode, has_answer=bool(reply.answer))
         target = alias(query, reply)
@@ -298,6 +299,7 @@ class Explainer:
     def _follow_alias(
         self, tried: Tried, found: RRset, rtype: str, depth: int, mends: tuple[Mend, ...]
     ) -> None:
+        found = retargeted(found, mends)
         tried.records += _texts(found, mends)
         tried.ending = Ending.ANSWER
         if rtype == "CNAME":

@@ -11,14 +11,14 @@ rest on what the answers to the other one rest on.
 import re
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NoReturn
 
 from kdns.corefile import values
 from kdns.corefile.errors import CorefileError
 from kdns.corefile.model import Directive, Token
-from kdns.plugins.chain import Handler, Outcome, Request, Withheld, failure
+from kdns.plugins.chain import MAX_ALIASES, Handler, Outcome, Request, Withheld, failure
 from kdns.plugins.configured import Configured
 from kdns.plugins.parts import Parts
 from kdns.plugins.patterns import BadPattern, Pattern, shown
@@ -27,6 +27,7 @@ from kdns.plugins.rewrite_rules import (
     Asked,
     Bounds,
     ClassRule,
+    CnameRule,
     Exact,
     Expression,
     Mend,
@@ -37,6 +38,7 @@ from kdns.plugins.rewrite_rules import (
     Renaming,
     Replaced,
     ReplyRule,
+    Retarget,
     Rule,
     Substring,
     Suffix,
@@ -46,16 +48,17 @@ from kdns.plugins.rewrite_rules import (
 )
 from kdns.wire import iana, name
 from kdns.wire.errors import BadName
+from kdns.wire.iana import Rcode
 from kdns.wire.message import Query
 from kdns.wire.passed import Passed
-from kdns.wire.reply import Reply
+from kdns.wire.reply import Reply, RRset
 
 NAME = "rewrite"
 KINDS = ("exact", "prefix", "suffix", "substring", "regex")
 MAX_TTL = 2**31 - 1
 """Seconds (RFC 2181, section 8)."""
 _MODES = {"stop": False, "continue": True}
-_NOT_YET = ("cname", "edns0")
+_NOT_YET = ("edns0",)
 
 
 @dataclass(slots=True, frozen=True)
@@ -72,7 +75,8 @@ class Rewrite(Configured):
     def build(self, parts: Parts, following: Handler) -> Handler:
         if not isinstance(following, Rewriter):
             # What the directives behind take is known, for they are built first.
-            following = Rewriter(following, {iana.IN, *parts.block.classes})
+            classes = {iana.IN, *parts.block.classes}
+            following = Rewriter(following, classes, parts.resolve)
         # The last rule comes first.
         following.rules.insert(0, self.rule)
         if isinstance(self.rule, ClassRule):
@@ -84,11 +88,13 @@ class Rewriter:
     """Asks by the rules of a block, and mends what comes back.
 
     classes: those that directives behind it answer; ANY is all of them.
+    resolve: asks the whole server, for what aliases are made to lead to.
     """
 
-    def __init__(self, following: Handler, classes: AbstractSet[int]) -> None:
+    def __init__(self, following: Handler, classes: AbstractSet[int], resolve: Handler) -> None:
         self.rules: list[Rule] = []
         self._following = following
+        self._resolve = resolve
         self._classes = classes
 
     def __call__(self, request: Request) -> Outcome:
@@ -101,14 +107,78 @@ class Rewriter:
             return failure(str(error), NAME)
         if self._classes.isdisjoint((asked.qclass, iana.CLASS_ANY)):
             # Most data is of class IN.
-            return Reply(iana.Rcode.REFUSED, by=NAME)
+            return Reply(Rcode.REFUSED, by=NAME)
         renamed = asked.key != query.key
         if renamed or asked.qtype != query.qtype or asked.qclass != query.qclass:
             request = request._replace(query=_instead(query, asked, renamed=renamed))
         elif not made.mends:
             return self._following(request)
         outcome = self._following(request)
-        return after(outcome, partial(_mended, made.mends, asked.text if renamed else ""))
+        asked_as = asked.text if renamed else ""
+        return after(outcome, partial(self._came, request, made.mends, asked_as))
+
+    def _came(
+        self, request: Request, mends: tuple[Mend, ...], asked_as: str, reply: Reply
+    ) -> Outcome:
+        """asked_as: the other name, where it is another."""
+        if type(reply) is Withheld:
+            return reply
+        if asked_as:
+            if type(reply) is Passed:
+                # Its octets count from a question that is another one.
+                reply.take_apart()
+            if reply.error:
+                reply.error = f"{reply.error} (asked as {asked_as})"
+        return self._mended(request, mends, reply) if mends else reply
+
+    def _mended(self, request: Request, mends: tuple[Mend, ...], reply: Reply) -> Outcome:
+        """What the rules make of a reply to `request`, the last one first."""
+        last = max([n for n, mend in enumerate(mends) if type(mend) is Retarget], default=-1)
+        mend_reply(reply, mends[last + 1 :])
+        if last < 0:
+            return reply
+        rest = mends[:last]
+        retarget = mends[last]
+        assert isinstance(retarget, Retarget)
+        chain = retarget.aliases(reply)
+        if not chain:
+            return self._mended(request, rest, reply)
+        if request.query.qtype in (iana.CNAME, iana.ANY):
+            reply.answer = chain
+            return self._mended(request, rest, reply)
+        if request.aliases >= MAX_ALIASES:
+            return failure(f"aliases lead through more than {MAX_ALIASES} names", NAME)
+        target = self._resolve(request.instead(chain[-1].rdatas[0]))
+        return after(
+            target, lambda found: self._mended(request, rest, _followed(reply, chain, found))
+        )
+
+
+def _followed(reply: Reply, chain: tuple[RRset, ...], found: Reply) -> Reply:
+    """A reply whose aliases lead elsewhere, with what is found there.
+
+    RFC 6604, section 3: the rcode is that of the last name of the chain.
+    """
+    rcode, error = found.rcode, found.error
+    if rcode == Rcode.REFUSED and not found.by:
+        # Nobody here serves the target: the alias alone is the whole of our answer.
+        rcode, error = Rcode.NOERROR, ""
+    depends = None
+    if reply.depends is not None and found.depends is not None:
+        depends = tuple(dict.fromkeys((*reply.depends, *found.depends)))
+    return Reply(
+        rcode,
+        (*chain, *found.answer),
+        found.authority,
+        found.additional,
+        aa=reply.aa,
+        tc=found.tc,
+        by=reply.by,
+        error=error,
+        options=found.options,
+        depends=depends,
+        upstream=found.upstream or reply.upstream,
+    )
 
 
 def _instead(query: Query, asked: Asked, *, renamed: bool) -> Query:
@@ -122,21 +192,6 @@ def _instead(query: Query, asked: Asked, *, renamed: bool) -> Query:
         edns=query.edns,
         size=query.size,
     )
-
-
-def _mended(mends: tuple[Mend, ...], asked_as: str, reply: Reply) -> Reply:
-    """asked_as: the other name, where it is another."""
-    if type(reply) is Withheld:
-        return reply
-    if asked_as:
-        if type(reply) is Passed:
-            # Its octets count from a question that is another one.
-            reply.take_apart()
-        if reply.error:
-            reply.error = f"{reply.error} (asked as {asked_as})"
-    if mends:
-        mend_reply(reply, mends)
-    return reply
 
 
 # The Corefile.
@@ -230,39 +285,39 @@ def _kind(words: _Words, field_: str) -> str:
     return kind
 
 
-def _about(kind: str, old: Token, new: Token | None = None) -> Names:
+def _about(kind: str, old: Token, new: Token | None = None, *, dotted: bool = True) -> Names:
     match kind:
         case "exact":
             return Exact(_whole(old), "" if new is None else _whole(new))
         case "prefix":
-            return Prefix(*_ends(old, new))
+            return Prefix(*_parts(old, new, dotted=dotted))
         case "suffix":
-            return Suffix(*_ends(old, new))
+            return Suffix(*_parts(old, new, dotted=dotted))
         case "substring":
-            return Substring(*_ends(old, new))
-    return _expression(old, new)
+            return Substring(*_parts(old, new, dotted=dotted))
+    return _expression(old, new, dotted=dotted)
 
 
 def _whole(token: Token) -> str:
     return shown(name.from_text(values.domain_name(token)))
 
 
-def _ends(old: Token, new: Token | None) -> tuple[str, str]:
-    """Parts of names, as CoreDNS takes them: in lower case, and with a dot at the end."""
-    return _end(old), "" if new is None else _end(new)
+def _parts(old: Token, new: Token | None, *, dotted: bool) -> tuple[str, str]:
+    """Parts of names, as CoreDNS takes them: in lower case, and mostly with a dot at the end."""
+    return _part(old, dotted=dotted), "" if new is None else _part(new, dotted=dotted)
 
 
-def _end(token: Token) -> str:
+def _part(token: Token, *, dotted: bool = True) -> str:
     text = token.text.lower()
     if not text or not text.isascii() or any(character <= " " for character in text):
         raise CorefileError.at(token, f"rewrite: expected a part of a name, got {token.text!r}")
-    return text if text.endswith(".") else f"{text}."
+    return text if text.endswith(".") or not dotted else f"{text}."
 
 
 _GROUP = re.compile(r"\{([0-9]{1,3})\}")
 
 
-def _expression(old: Token, new: Token | None) -> Expression:
+def _expression(old: Token, new: Token | None, *, dotted: bool = True) -> Expression:
     try:
         pattern = Pattern(old.text)
     except BadPattern as error:
@@ -272,7 +327,7 @@ def _expression(old: Token, new: Token | None) -> Expression:
     if new is None:
         return Expression(pattern)
     template: list[str | int] = []
-    for index, piece in enumerate(_GROUP.split(_end(new))):
+    for index, piece in enumerate(_GROUP.split(_part(new, dotted=dotted))):
         if index % 2 == 0:
             template.append(piece)
         elif int(piece) > pattern.groups:
@@ -362,6 +417,16 @@ def _class(token: Token) -> int:
     return number
 
 
+def _cname_rule(words: _Words, goes_on: bool) -> Rule:
+    kind = _kind(words, "cname") if words.left > 2 else "exact"
+    old, new = words.take("FROM"), words.take("TO")
+    words.end()
+    if kind == "regex":
+        # CoreDNS looks at these in lower case.
+        old = replace(old, text=f"(?i){old.text}")
+    return CnameRule(goes_on, _about(kind, old, new, dotted=kind in ("exact", "suffix")))
+
+
 def _ttl_rule(words: _Words, goes_on: bool) -> Rule:
     about = _names(words, "ttl", 1)
     token = words.take("SECONDS, MIN-MAX, -MAX or MIN-")
@@ -426,6 +491,7 @@ _FIELDS: dict[str, Callable[[_Words, bool], Rule]] = {
     "name": _name_rule,
     "type": _type_rule,
     "class": _class_rule,
+    "cname": _cname_rule,
     "ttl": _ttl_rule,
     "rcode": _rcode_rule,
 }

@@ -257,6 +257,31 @@ class Recode(Mend):
             reply.rcode = self.new
 
 
+@dataclass(frozen=True, slots=True)
+class Retarget(Mend):
+    """Aliases in the answer lead to another name, which is looked up: see aliases."""
+
+    names: Names
+
+    def aliases(self, reply: Reply) -> tuple[RRset, ...]:
+        """The chain of aliases up to the first one whose target is among these names, and that
+        leads to the other one; empty where there is none, or where that would be no name."""
+        chain: list[RRset] = []
+        for rrset in reply.answer:
+            if rrset.rtype not in _ALIASES:
+                continue
+            chain.append(rrset)
+            if rrset.rtype == iana.CNAME:
+                target = Replaced(self.names)(rrset.rdatas[0])
+                if target is not rrset.rdatas[0]:
+                    chain[-1] = rrset._replace(rdatas=(target,))
+                    return tuple(chain)
+        return ()
+
+
+_ALIASES: Final = (iana.CNAME, iana.DNAME)
+
+
 # Rules.
 
 
@@ -307,13 +332,7 @@ class NameRule(Rule):
         return (Renaming(back, owners=True, values=True), *self.mends)
 
     def explain(self) -> str:
-        names = self.names
-        if isinstance(names, Expression):
-            new = "".join(f"{{{p}}}" if isinstance(p, int) else p for p in names.template)
-        else:
-            assert isinstance(names, Exact | Prefix | Suffix | Substring)
-            new = type(names)(names.new).explain()
-        text = f"{names.explain()} is asked for as {new}"
+        text = f"{self.names.explain()} is asked for as {new_name(self.names)}"
         if self.auto:
             text += ", and answered under its own name"
         for mend in self.mends:
@@ -377,6 +396,28 @@ class ReplyRule(Rule):
         return f"{self.names.explain()}: {self.what}"
 
 
+@dataclass(frozen=True, slots=True)
+class CnameRule(Rule):
+    """Has aliases lead elsewhere. It is for every question, as CoreDNS's."""
+
+    goes_on: bool
+    names: Names
+
+    def apply(self, asked: Asked) -> tuple[Mend, ...] | None:
+        return (Retarget(self.names),)
+
+    def explain(self) -> str:
+        return f"aliases of {self.names.explain()} lead to {new_name(self.names)}"
+
+
+def new_name(names: Names) -> str:
+    """For people: what stands in the place of these names."""
+    if isinstance(names, Expression):
+        return "".join(f"{{{p}}}" if isinstance(p, int) else p for p in names.template)
+    assert isinstance(names, Exact | Prefix | Suffix | Substring)
+    return type(names)(names.new).explain()
+
+
 class Rewritten(NamedTuple):
     """What comes of a question. used: the rules that were for it."""
 
@@ -398,6 +439,14 @@ def rewritten(rules: Iterable[Rule], asked: Asked) -> Rewritten:
         if not rule.goes_on:
             break
     return Rewritten(asked, tuple(mends), tuple(used))
+
+
+def retargeted(alias: RRset, mends: Sequence[Mend]) -> RRset:
+    """An alias as rules have it lead; any other set is left as it is."""
+    for mend in reversed(mends):
+        if isinstance(mend, Retarget):
+            (alias,) = mend.aliases(Reply(answer=(alias,))) or (alias,)
+    return alias
 
 
 def mend_reply(reply: Reply, mends: Sequence[Mend]) -> None:

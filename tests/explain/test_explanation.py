@@ -501,3 +501,25 @@ def test_what_a_template_makes_of_the_other_name_is_answered_under_the_one_that_
     plan = make_plan(text, "Corefile", environ={})
     found = Explainer(plan, [], read).follow("a.t.test.", "A")
     assert (found.ending, found.records) == (Ending.ANSWER, ["a.t.test. 60 IN A 192.0.2.9"])
+
+
+@pytest.mark.parametrize("text", ["in.shop.svc.cluster.local.", "in.t.test."])
+def test_an_alias_that_is_made_to_lead_elsewhere_is_followed_there(text: str) -> None:
+    corefile = """. {
+    rewrite continue cname suffix web.shop.svc.cluster.local bare.shop.svc.cluster.local
+    kubernetes cluster.local
+    template IN A t.test {
+        answer "{{ .Name }} 60 IN CNAME web.shop.svc.cluster.local."
+    }
+}
+"""
+    plan = make_plan(corefile, "Corefile", environ={})
+    found = Explainer(plan, [made(tree)[1] for tree in TREES], read).follow(text, "A")
+    ttl = 60 if "t.test" in text else 5
+    assert (found.ending, found.records) == (
+        Ending.ANSWER,
+        [
+            f"{text} {ttl} IN CNAME bare.shop.svc.cluster.local.",
+            "bare.shop.svc.cluster.local. 5 IN A 10.96.0.8",
+        ],
+    )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kdns.corefile.errors import CorefileError
 from kdns.plugins import chaos, rewrite, template
 from kdns.plugins.block import Block
-from kdns.plugins.chain import Handler, Outcome, Request, Withheld
+from kdns.plugins.chain import MAX_ALIASES, Handler, Outcome, Request, Withheld
 from kdns.plugins.dispatch import Dispatcher
 from kdns.plugins.hot import Lease
 from kdns.plugins.peer import Peer
@@ -382,6 +382,115 @@ def test_an_error_says_what_was_asked_for() -> None:
     assert reply_now(handler(ask("x.test", iana.MX))).error == "no upstream in time"
 
 
+# Aliases.
+
+
+def aliased(
+    rule: str,
+    *answer: str,
+    found: Reply | None = None,
+    qtype: int = iana.A,
+    others: tuple[str, ...] = (),
+    aliases: int = 0,
+    depends: tuple[object, ...] | None = None,
+) -> tuple[Reply, list[str]]:
+    """The reply about a.test, and the names that the whole server was asked for meanwhile.
+
+    answer: see records; found: what it says of them.
+    """
+    told = found or Reply(answer=(addresses("new.test", 9),), by="forward")
+    server = Next(lambda request: told)
+    parts = FakeParts(resolver=server)
+    reply = Reply(answer=(*records(*answer), addresses("old.test", 1)), by="cache", aa=True)
+    reply.depends = depends
+    handler = built(rule, *others, following=always(reply), parts=parts)
+    got = reply_now(handler(ask("a.test", qtype)._replace(aliases=aliases)))
+    return got, server.names
+
+
+@pytest.mark.parametrize(
+    ("rule", "target", "asked"),
+    [
+        ("cname old.test new.test", "Old.test", "new.test."),
+        ("cname exact OLD.test. new.test.", "old.test", "new.test."),
+        ("cname prefix ol fol", "old.test", "fold.test."),
+        ("cname suffix .old.test .new.test", "x.old.test", "x.new.test."),
+        ("cname substring ld. lder.", "old.test", "older.test."),
+        (r"cname regex ^(.*)\.CDN\.(\D+)$ {1}.{2}new.test", "x.cdn.old", "x.old.new.test."),
+    ],
+)
+def test_an_alias_leads_to_another_name_which_is_looked_up(
+    rule: str, target: str, asked: str
+) -> None:
+    reply, names = aliased(rule, f"a.test CNAME {target}")
+    assert names == [asked]
+    (alias,) = records(f"a.test CNAME {asked}")
+    assert reply.answer == (alias, addresses("new.test", 9))
+    assert (reply.by, reply.aa) == ("cache", True)
+
+
+def test_aliases_before_it_stay_and_those_behind_it_go() -> None:
+    reply, names = aliased(
+        "cname b.test new.test", "a.test CNAME x.test", "x.test CNAME b.test", "b.test CNAME c.test"
+    )
+    assert names == ["new.test."]
+    assert reply.answer[:-1] == records("a.test CNAME x.test", "x.test CNAME new.test")
+
+
+@pytest.mark.parametrize("rule", ["cname other.test new.test", "cname suffix old.test ..test"])
+def test_other_aliases_stay(rule: str) -> None:
+    reply, names = aliased(rule, "a.test CNAME old.test")
+    assert (len(reply.answer), names) == (2, [])
+
+
+def test_who_asks_for_the_alias_gets_it_alone() -> None:
+    reply, names = aliased("cname old.test new.test", "a.test CNAME old.test", qtype=iana.CNAME)
+    assert (reply.answer, names) == (records("a.test CNAME new.test"), [])
+
+
+@pytest.mark.parametrize(
+    ("found", "rcode", "error"),
+    [
+        (Reply(Rcode.NXDOMAIN, by="forward"), Rcode.NXDOMAIN, ""),
+        (Reply(Rcode.SERVFAIL, by="forward", error="down"), Rcode.SERVFAIL, "down"),
+        (Reply(Rcode.REFUSED), Rcode.NOERROR, ""),
+        (Reply(Rcode.REFUSED, by="acl"), Rcode.REFUSED, ""),
+    ],
+)
+def test_what_the_other_name_is_answered_is_what_the_alias_leads_to(
+    found: Reply, rcode: Rcode, error: str
+) -> None:
+    reply, _ = aliased("cname old.test new.test", "a.test CNAME old.test", found=found)
+    assert (reply.rcode, reply.error) == (rcode, error)
+    assert reply.answer == records("a.test CNAME new.test")
+
+
+def test_aliases_that_lead_on_and_on_end() -> None:
+    reply, names = aliased("cname regex (.*) x{1}", "a.test CNAME old.test", aliases=MAX_ALIASES)
+    assert (reply.rcode, names) == (Rcode.SERVFAIL, [])
+    assert "more than 8 names" in reply.error
+
+
+def test_it_rests_on_what_both_answers_rest_on() -> None:
+    rule, alias = "cname old.test new.test", "a.test CNAME old.test"
+    found = Reply(answer=(addresses("new.test", 9),), depends=("b", "c"))
+    assert aliased(rule, alias, found=found, depends=("a", "b"))[0].depends == ("a", "b", "c")
+    assert aliased(rule, alias, found=found)[0].depends is None
+    assert aliased(rule, alias, depends=("a",))[0].depends is None
+
+
+def test_rules_before_it_are_for_what_was_found_too() -> None:
+    reply, names = aliased(
+        "continue ttl a.test 7",
+        "a.test CNAME old.test",
+        others=("continue cname new.test newer.test", "cname old.test new.test"),
+        found=Reply(answer=records("new.test CNAME x.test")),
+    )
+    assert names == ["new.test.", "newer.test."]
+    assert {rrset.ttl for rrset in reply.answer} == {7}
+    assert reply.answer[0].rdatas == (name.from_text("newer.test"),)
+
+
 # On the wire, as dnspython reads it.
 
 
@@ -487,6 +596,7 @@ RULES = (
     "continue type A AAAA",
     "continue class CH IN",
     "continue ttl regex . 5-50",
+    "continue cname regex (.*) x.{1}",
     "continue rcode regex . SERVFAIL NOERROR",
     "name suffix . .",
 )
@@ -502,7 +612,7 @@ def test_any_name_through_any_rules_gives_a_message_that_can_be_read(
     block.handler = built(
         *[rule for rule in RULES if rule in rules],
         following=always(reply),
-        parts=FakeParts(block=block),
+        parts=FakeParts(block=block, resolver=always(reply)),
     )
     dispatcher = Dispatcher(lambda: 5.0)
     dispatcher.serve(block)
@@ -559,6 +669,9 @@ def test_a_suffix_there_and_back_is_the_same_name(qname: bytes, suffix: str) -> 
         ),
         ("rewrite type any TYPE65", "ANY is asked for as HTTPS"),
         ("rewrite class ch in", "class CH is asked for as IN"),
+        ("rewrite cname prefix a b", "aliases of a* lead to b*"),
+        ("rewrite cname suffix a b", "aliases of *a. lead to *b."),
+        ("rewrite cname regex (a) {1}b", "aliases of /(?i)(a)/ lead to {1}b"),
         ("rewrite ttl a -30", "a.: TTLs are 0 to 30 s"),
         ("rewrite ttl suffix .a 30-30", "*.a.: TTLs are 30 s"),
         ("rewrite ttl regex a 30-", "/a/: TTLs are 30 to 2147483647 s"),
@@ -575,12 +688,20 @@ KINDS = "expected exact, prefix, suffix, substring, regex"
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("", "2: rewrite: expected one of name, type, class, ttl, rcode"),
-        ("stop", "2: rewrite: expected one of name, type, class, ttl, rcode behind what is there"),
-        ("cname a b", "2: rewrite: cname is a rule of CoreDNS that kdns does not have yet"),
+        ("", "2: rewrite: expected one of name, type, class, cname, ttl, rcode"),
+        (
+            "stop",
+            "2: rewrite: expected one of name, type, class, cname, ttl, rcode behind what is there",
+        ),
+        ("cname a", "2: rewrite: expected TO behind what is there"),
+        ("cname any a b", f"2: rewrite: cname: {KINDS} before so many words, got 'any'"),
+        ("cname exact a b c", "2: rewrite: expected the rule's end, got 'c'"),
         ("edns0 nsid set", "2: rewrite: edns0 is a rule of CoreDNS that kdns does not have yet"),
         ("answer auto", "2: rewrite: expected a name rule before answer"),
-        ("bogus a b", "2: rewrite: expected one of name, type, class, ttl, rcode, got 'bogus'"),
+        (
+            "bogus a b",
+            "2: rewrite: expected one of name, type, class, cname, ttl, rcode, got 'bogus'",
+        ),
         ("stop name a b {\n}", "2: rewrite: expected the rule in one line or in a block, got both"),
         ("{\nname a b {\n}\n}", "3: name: expected no block"),
         ("name a", "2: rewrite: expected TO behind what is there"),

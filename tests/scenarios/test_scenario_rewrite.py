@@ -15,6 +15,7 @@ from tests.serving import Server, serving
 ZONE = """$ORIGIN shop.example.
 $TTL 300
 @ SOA ns admin 1 2 3 4 5
+ns A 192.0.2.53
 www A 192.0.2.1
 www A 192.0.2.2
 old CNAME www
@@ -35,6 +36,8 @@ FORWARDING = r"""test example {{
     rewrite continue ttl suffix .soft.test 7
     rewrite name suffix .soft.test .shop.example
     rewrite name suffix .long.test .{long}.test
+    rewrite continue name suffix .alias.test .shop.example answer auto
+    rewrite cname www.shop.example ns.shop.example
     cache
     forward . 127.0.0.1:{port}
 }}
@@ -91,6 +94,10 @@ async def test_what_is_forwarded_comes_back_under_the_name_that_was_asked(
                 soft = await ask(server, "none.soft.test", tcp=tcp)
                 assert (soft.rcode(), soft.answer, soft.authority[0].ttl) == (0, [], 7)
                 assert (await ask(server, f"{'a' * 60}.long.test", tcp=tcp)).rcode() == 2
+                assert texts(await ask(server, "old.alias.test", tcp=tcp)) == [
+                    "ns.alias.test. 300 IN A 192.0.2.53",
+                    "old.alias.test. 300 IN CNAME ns.alias.test.",
+                ]
             small = await ask(server, "many.auto.test", "TXT", size=512)
             assert small.flags & dns.flags.TC
             whole = await ask(server, "many.auto.test", "TXT", tcp=True)
