@@ -97,7 +97,10 @@ class CacheHandler:
         if self._is_live(query.key):
             # Somebody else may have denied it before it came to be.
             return self._following(request)
-        flags = query.flags & (iana.RD | iana.CD) | query.do
+        flags: object = query.flags & (iana.RD | iana.CD) | query.do
+        if query.sent:
+            # What an upstream is told besides may be what it answers by: a client's network, say.
+            flags = (flags, query.sent)
         key = (query.key, query.qtype, query.qclass, flags)
         kept = self._find(key)
         if kept is None:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 from kdns.wire.passed import Passed
 
-Key = tuple[bytes, int, int, int]
+Key = tuple[bytes, int, int, object]
 """(qname in lower case, type, class, what else an answer depends on)."""
 OVERHEAD = 600
 """Octets that an entry takes beside its records: objects, key, table."""

@@ -249,10 +249,13 @@ class Forwarding:
         rules = self.rules
         tcp = rules.force_tcp or (tcp and not rules.prefer_udp)
         edns = query.edns
-        spoken = 0 if edns is None else 1 + edns.do
+        sent = query.sent
+        spoken = 1 if sent else 0
+        if edns is not None:
+            spoken = 1 + edns.do
         # AD says that we know the bit (RFC 6840, section 5.7), so that one reply does for all.
         flags = query.flags & (iana.RD | iana.CD) | iana.AD
-        key = (query.key, query.qtype, query.qclass, flags, spoken, tcp)
+        key = (query.key, query.qtype, query.qclass, flags, spoken, sent, tcp)
         flight = self._flights.get(key)
         if flight is not None:
             self.merged += 1
@@ -568,10 +571,12 @@ def _question(query: Query, flags: int, spoken: int) -> bytes:
     """The client's question for an upstream: its flags, in lower case, our EDNS.
 
     EDNS goes out when the client spoke it, with our own size; options are between two neighbours
-    (RFC 6891, section 6.2.6) and are not passed on. The letter case is nobody's: several may wait
-    for the reply, and each gets its own.
+    (RFC 6891, section 6.2.6) and are not passed on, but what a directive adds is. The letter case
+    is nobody's: several may wait for the reply, and each gets its own.
     """
     opt = _OPTS[spoken]
+    if query.sent:
+        opt = opt_record(do=spoken > 1, size=OUR_UDP_SIZE, options=query.sent)
     tail = query.qtype.to_bytes(2, "big") + query.qclass.to_bytes(2, "big")
     return HEADER.pack(query.id, flags, 1, 0, 0, 1 if opt else 0) + query.key + tail + opt
 

@@ -18,11 +18,13 @@ from typing import NoReturn
 from kdns.corefile import values
 from kdns.corefile.errors import CorefileError
 from kdns.corefile.model import Directive, Token
+from kdns.plugins import cache, forwarding
 from kdns.plugins.chain import MAX_ALIASES, Handler, Outcome, Request, Withheld, failure
 from kdns.plugins.configured import Configured
 from kdns.plugins.parts import Parts
 from kdns.plugins.patterns import BadPattern, Pattern, shown
 from kdns.plugins.pending import after
+from kdns.plugins.rewrite_options import option_rule
 from kdns.plugins.rewrite_rules import (
     Asked,
     Bounds,
@@ -39,6 +41,7 @@ from kdns.plugins.rewrite_rules import (
     Replaced,
     ReplyRule,
     Retarget,
+    Rewritten,
     Rule,
     Substring,
     Suffix,
@@ -58,7 +61,8 @@ KINDS = ("exact", "prefix", "suffix", "substring", "regex")
 MAX_TTL = 2**31 - 1
 """Seconds (RFC 2181, section 8)."""
 _MODES = {"stop": False, "continue": True}
-_NOT_YET = ("edns0",)
+_HANDED_ON = (forwarding.NAME, cache.NAME)
+"""Who answers by what upstreams say."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -76,7 +80,7 @@ class Rewrite(Configured):
         if not isinstance(following, Rewriter):
             # What the directives behind take is known, for they are built first.
             classes = {iana.IN, *parts.block.classes}
-            following = Rewriter(following, classes, parts.resolve)
+            following = Rewriter(following, classes, parts)
         # The last rule comes first.
         following.rules.insert(0, self.rule)
         if isinstance(self.rule, ClassRule):
@@ -88,19 +92,19 @@ class Rewriter:
     """Asks by the rules of a block, and mends what comes back.
 
     classes: those that directives behind it answer; ANY is all of them.
-    resolve: asks the whole server, for what aliases are made to lead to.
     """
 
-    def __init__(self, following: Handler, classes: AbstractSet[int], resolve: Handler) -> None:
+    def __init__(self, following: Handler, classes: AbstractSet[int], parts: Parts) -> None:
         self.rules: list[Rule] = []
         self._following = following
-        self._resolve = resolve
+        self._resolve = parts.resolve
+        self._block = parts.block
         self._classes = classes
 
     def __call__(self, request: Request) -> Outcome:
         """Pass on what the rules make of it."""
         query = request.query
-        asked = Asked(query.key, query.qtype, query.qclass)
+        asked = Asked(query.key, query.qtype, query.qclass, request, self._block)
         try:
             made = rewritten(self.rules, asked)
         except BadName as error:
@@ -109,27 +113,34 @@ class Rewriter:
             # Most data is of class IN.
             return Reply(Rcode.REFUSED, by=NAME)
         renamed = asked.key != query.key
-        if renamed or asked.qtype != query.qtype or asked.qclass != query.qclass:
-            request = request._replace(query=_instead(query, asked, renamed=renamed))
-        elif not made.mends:
+        sent = query.sent if asked.options is None else tuple(asked.sent.items())
+        if (
+            renamed
+            or asked.qtype != query.qtype
+            or asked.qclass != query.qclass
+            or sent != query.sent
+        ):
+            other = _instead(query, asked, sent, renamed=renamed)
+            request = request._replace(query=other)
+        elif not (made.mends or asked.varies or asked.forks):
             return self._following(request)
         outcome = self._following(request)
-        asked_as = asked.text if renamed else ""
-        return after(outcome, partial(self._came, request, made.mends, asked_as))
+        return after(outcome, partial(self._came, request, made, renamed))
 
-    def _came(
-        self, request: Request, mends: tuple[Mend, ...], asked_as: str, reply: Reply
-    ) -> Outcome:
-        """asked_as: the other name, where it is another."""
+    def _came(self, request: Request, made: Rewritten, renamed: bool, reply: Reply) -> Outcome:
         if type(reply) is Withheld:
             return reply
-        if asked_as:
+        asked = made.asked
+        if asked.forks or (asked.varies and reply.by.partition("/")[0] in _HANDED_ON):
+            # Who asks the same may be told something else.
+            reply.depends = None
+        if renamed:
             if type(reply) is Passed:
                 # Its octets count from a question that is another one.
                 reply.take_apart()
             if reply.error:
-                reply.error = f"{reply.error} (asked as {asked_as})"
-        return self._mended(request, mends, reply) if mends else reply
+                reply.error = f"{reply.error} (asked as {asked.text})"
+        return self._mended(request, made.mends, reply) if made.mends else reply
 
     def _mended(self, request: Request, mends: tuple[Mend, ...], reply: Reply) -> Outcome:
         """What the rules make of a reply to `request`, the last one first."""
@@ -181,7 +192,9 @@ def _followed(reply: Reply, chain: tuple[RRset, ...], found: Reply) -> Reply:
     )
 
 
-def _instead(query: Query, asked: Asked, *, renamed: bool) -> Query:
+def _instead(
+    query: Query, asked: Asked, sent: tuple[tuple[int, bytes], ...], *, renamed: bool
+) -> Query:
     """What is asked on behalf of the same client."""
     return Query(
         asked.key if renamed else query.qname,
@@ -191,6 +204,7 @@ def _instead(query: Query, asked: Asked, *, renamed: bool) -> Query:
         flags=query.flags,
         edns=query.edns,
         size=query.size,
+        sent=sent,
     )
 
 
@@ -230,12 +244,17 @@ class _Words:
         self._at += 1
         return self.words[self._at - 1]
 
+    def rest(self) -> list[Token]:
+        """All that are left."""
+        left, self._at = self.words[self._at :], len(self.words)
+        return left
+
     def end(self) -> None:
         """Raises CorefileError where there is one more."""
         if self.left:
             token = self.words[self._at]
             hint = ""
-            if token.text.lower() in (*_FIELDS, *_NOT_YET):
+            if token.text.lower() in _FIELDS:
                 hint = ": each rule has a rewrite of its own"
             raise CorefileError.at(
                 token, f"rewrite: expected the rule's end, got {token.text!r}{hint}"
@@ -251,10 +270,6 @@ def parse(directive: Directive, zones: tuple[str, ...]) -> Rewrite:
     fields = ", ".join(_FIELDS)
     token = words.take(f"one of {fields}")
     wanted = token.text.lower()
-    if wanted in _NOT_YET:
-        raise CorefileError.at(
-            token, f"rewrite: {wanted} is a rule of CoreDNS that kdns does not have yet"
-        )
     if wanted == "answer":
         raise CorefileError.at(token, "rewrite: expected a name rule before answer")
     if wanted not in _FIELDS:
@@ -427,6 +442,11 @@ def _cname_rule(words: _Words, goes_on: bool) -> Rule:
     return CnameRule(goes_on, _about(kind, old, new, dotted=kind in ("exact", "suffix")))
 
 
+def _option_rule(words: _Words, goes_on: bool) -> Rule:
+    behind = words.rest()
+    return option_rule(behind, (behind or words.words)[-1], goes_on=goes_on)
+
+
 def _ttl_rule(words: _Words, goes_on: bool) -> Rule:
     about = _names(words, "ttl", 1)
     token = words.take("SECONDS, MIN-MAX, -MAX or MIN-")
@@ -492,6 +512,7 @@ _FIELDS: dict[str, Callable[[_Words, bool], Rule]] = {
     "type": _type_rule,
     "class": _class_rule,
     "cname": _cname_rule,
+    "edns0": _option_rule,
     "ttl": _ttl_rule,
     "rcode": _rcode_rule,
 }

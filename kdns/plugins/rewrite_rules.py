@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from kdns.plugins.block import Block
+from kdns.plugins.chain import Request
 from kdns.plugins.hot import Lease
 from kdns.plugins.patterns import Pattern, shown
 from kdns.wire import iana, name
@@ -22,14 +24,44 @@ from kdns.wire.reply import Reply, RRset
 
 
 class Asked:
-    """A question, as far as rules change it. key: the name in lower case."""
+    """A question, as far as rules change it. key: the name in lower case. request, block: who asks
+    it, and where, if anybody does.
 
-    __slots__ = ("_text", "key", "qclass", "qtype")
+    options: EDNS options as rules see them, the client's and those that rules have put there; sent:
+    the latter alone. varies: whether clients who ask alike may get different options; forks:
+    whether other rules may be for them too.
+    """
 
-    def __init__(self, key: bytes, qtype: int, qclass: int = iana.IN) -> None:
+    __slots__ = (
+        "_text",
+        "block",
+        "forks",
+        "key",
+        "options",
+        "qclass",
+        "qtype",
+        "request",
+        "sent",
+        "varies",
+    )
+
+    def __init__(
+        self,
+        key: bytes,
+        qtype: int,
+        qclass: int = iana.IN,
+        request: Request | None = None,
+        block: Block | None = None,
+    ) -> None:
         self.key = key
         self.qtype = qtype
         self.qclass = qclass
+        self.request = request
+        self.block = block
+        self.options: dict[int, bytes] | None = None
+        self.sent: dict[int, bytes] = {}
+        self.varies = False
+        self.forks = False
         self._text = ""
 
     @property
@@ -416,6 +448,69 @@ def new_name(names: Names) -> str:
         return "".join(f"{{{p}}}" if isinstance(p, int) else p for p in names.template)
     assert isinstance(names, Exact | Prefix | Suffix | Substring)
     return type(names)(names.new).explain()
+
+
+MAX_DATA: Final = 256
+"""Octets of an EDNS option that upstreams are sent."""
+Datum = Callable[[Asked], bytes | None]
+"""The data of an EDNS option; None: nothing is known of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptionRule(Rule):
+    """Puts an EDNS option into what upstreams are asked, or takes it out.
+
+    action: set, append (where there is none: else the client's own goes there), replace (where
+    there is one), unset.
+    alike: whether the data are the same for all who ask the same. what: for people.
+    """
+
+    goes_on: bool
+    action: str
+    code: int
+    data: Datum
+    alike: bool
+    what: str
+
+    def apply(self, asked: Asked) -> tuple[Mend, ...] | None:
+        if asked.options is None:
+            asked.options = {}
+            if asked.request is not None:
+                query = asked.request.query
+                theirs = query.edns.options if query.edns is not None else ()
+                asked.sent.update(query.sent)
+                asked.options.update((*theirs, *query.sent))
+        there = self.code in asked.options
+        if self.action in ("append", "replace"):
+            asked.varies = True
+            # Whether it ends here is by what the client has sent.
+            asked.forks |= not self.goes_on
+        if self.action == "unset":
+            asked.options.pop(self.code, None)
+            asked.sent.pop(self.code, None)
+            return ()
+        if self.action == "append" and there:
+            if len(asked.options[self.code]) <= MAX_DATA:
+                asked.sent[self.code] = asked.options[self.code]
+            return None
+        if self.action == "replace" and not there:
+            return None
+        asked.varies |= not self.alike
+        data = self.data(asked)
+        if asked.request is None:
+            return ()
+        if data is None:
+            asked.forks |= not self.goes_on
+            return None
+        asked.options[self.code] = asked.sent[self.code] = data
+        return ()
+
+    def explain(self) -> str:
+        if self.action == "unset":
+            return f"upstreams are not sent EDNS option {self.code}"
+        when = {"append": ", where there is none", "replace": ", where there is one"}
+        text = f"upstreams are sent EDNS option {self.code}: {self.what}"
+        return text + when.get(self.action, "")
 
 
 class Rewritten(NamedTuple):

@@ -40,9 +40,13 @@ class Edns:
 
 
 class Query:
-    """One question and what came with it. `qname` keeps the letter case; `key` has it folded."""
+    """One question and what came with it. `qname` keeps the letter case; `key` has it folded.
 
-    __slots__ = ("edns", "flags", "id", "key", "qclass", "qname", "qtype", "size")
+    sent: EDNS options, (code, data), for the servers that are asked on behalf of the client, whose
+    own do not go there.
+    """
+
+    __slots__ = ("edns", "flags", "id", "key", "qclass", "qname", "qtype", "sent", "size")
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class Query:
         flags: int = iana.RD,
         edns: Edns | None = None,
         size: int = 0,
+        sent: tuple[tuple[int, bytes], ...] = (),
     ) -> None:
         self.id = id
         self.flags = flags
@@ -64,6 +69,7 @@ class Query:
         self.edns = edns
         self.size = size
         """Octets of the message it came in; 0 when it did not come in one."""
+        self.sent = sent
 
     @property
     def rd(self) -> bool:
@@ -78,7 +84,14 @@ class Query:
     def ask_instead(self, qname: bytes, qtype: int) -> "Query":
         """The same client's question for another name or type."""
         return Query(
-            qname, qtype, self.qclass, id=self.id, flags=self.flags, edns=self.edns, size=self.size
+            qname,
+            qtype,
+            self.qclass,
+            id=self.id,
+            flags=self.flags,
+            edns=self.edns,
+            size=self.size,
+            sent=self.sent,
         )
 
     def __repr__(self) -> str:

@@ -688,19 +688,18 @@ KINDS = "expected exact, prefix, suffix, substring, regex"
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("", "2: rewrite: expected one of name, type, class, cname, ttl, rcode"),
+        ("", "2: rewrite: expected one of name, type, class, cname, edns0, ttl, rcode"),
         (
             "stop",
-            "2: rewrite: expected one of name, type, class, cname, ttl, rcode behind what is there",
+            "2: rewrite: expected one of name, type, class, cname, edns0, ttl, rcode behind",
         ),
         ("cname a", "2: rewrite: expected TO behind what is there"),
         ("cname any a b", f"2: rewrite: cname: {KINDS} before so many words, got 'any'"),
         ("cname exact a b c", "2: rewrite: expected the rule's end, got 'c'"),
-        ("edns0 nsid set", "2: rewrite: edns0 is a rule of CoreDNS that kdns does not have yet"),
         ("answer auto", "2: rewrite: expected a name rule before answer"),
         (
             "bogus a b",
-            "2: rewrite: expected one of name, type, class, cname, ttl, rcode, got 'bogus'",
+            "2: rewrite: expected one of name, type, class, cname, edns0, ttl, rcode, got 'bogus'",
         ),
         ("stop name a b {\n}", "2: rewrite: expected the rule in one line or in a block, got both"),
         ("{\nname a b {\n}\n}", "3: name: expected no block"),

@@ -9,7 +9,7 @@ import dns.message
 import dns.query
 import pytest
 
-from kdns.testing.upstream import ZoneServer
+from kdns.testing.upstream import ScriptedUpstream, ZoneServer
 from tests.serving import Server, serving
 
 ZONE = """$ORIGIN shop.example.
@@ -123,3 +123,32 @@ def test_a_service_that_changes_is_answered_anew_under_its_other_name(tmp_path: 
         while found(server.port) == ["web.shop.corp.example. 5 IN A 10.96.0.1"]:
             pass  # each question is answered at once: this waits for the file, not for a clock
         assert found(server.port) == ["web.shop.corp.example. 5 IN A 10.96.0.2"]
+
+
+NETWORKS = """. {{
+    bind 127.0.0.1
+    rewrite continue edns0 subnet set 24 56
+    rewrite edns0 local set 0xffee {{protocol}}
+    forward . 127.0.0.1:{port}
+}}
+"""
+
+
+async def test_the_upstream_is_told_of_the_clients_network_and_the_client_of_nothing(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "Corefile"
+    async with ScriptedUpstream() as upstream:
+        path.write_text(NETWORKS.format(port=upstream.port))
+        with serving(path) as server:
+            query = dns.message.make_query("a.test", "A")
+            reply = await dns.asyncquery.udp(query, "127.0.0.1", port=server.port, timeout=20)
+            assert reply.edns == -1
+            told = dns.message.from_wire((await upstream.asked()).wire)
+            await asyncio.to_thread(server.stop)
+    assert {
+        int(option.otype): option.to_wire() for option in told.options if option.otype != 10
+    } == {
+        8: b"\0\1\x18\0\x7f\0\0",
+        0xFFEE: b"udp",
+    }
