@@ -29,18 +29,26 @@ from kdns.worker import work
 from kdns.workers import Overseer
 
 WITHIN: Final = 5.0
-"""Seconds, though a hundredth of them is enough: no start waits for a loopback that is none."""
+"""Seconds for a life, though a hundredth is enough: no start waits for a loopback that is none."""
 ROUNDS: Final = 16
-"""Twice what the interpreter wants to see of a function before it writes into it."""
+"""Twice what the interpreter wants to see of a function before it writes into it. More lives than
+one would have it write into what sets up a server as well, and take more than that is worth."""
 
 _HOST: Final = "127.0.0.1"
 _COREFILE: Final = f"""
 . {{
     bind {_HOST}
     errors
+    health
+    ready
+    prometheus
     kubernetes cluster.local in-addr.arpa ip6.arpa {{
         pods insecure
+        fallthrough in-addr.arpa ip6.arpa
         ttl 30
+    }}
+    forward . {_HOST}:9 {{
+        max_concurrent 1000
     }}
     cache 30
     loadbalance
@@ -85,7 +93,7 @@ _OPT: Final = struct.pack("!BHHIH", 0, iana.OPT, 1232, 0, 0)
 
 
 def rehearse() -> None:
-    """Do all of it once. Where it cannot be done, that is told to who debugs, and to nobody else.
+    """Do all of it once. Where it cannot be, that is told to who debugs, and to nobody else.
 
     Call it in a process that has no loop.
     """
@@ -96,7 +104,7 @@ def rehearse() -> None:
 
 
 def asked() -> list[list[bytes]]:
-    """Do all of it; of each round, two replies to each of _ASKED. Raises OSError, TimeoutError."""
+    """One life; of each round, two replies to each of _ASKED. Raises OSError, TimeoutError."""
     heard: list[list[bytes]] = []
 
     async def whole() -> int:
@@ -109,6 +117,9 @@ def asked() -> list[list[bytes]]:
         run(whole())
     finally:
         gc.set_threshold(*threshold)
+        # A server has the collector leave alone what it lives by: that is over.
+        gc.unfreeze()
+        gc.collect()
     return heard
 
 
