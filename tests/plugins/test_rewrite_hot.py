@@ -1,19 +1,27 @@
 """Answers under another name are hot like any other, and end when what they rest on changes."""
 
+from collections.abc import Iterable, Sequence
 from itertools import product
 
 import dns.flags
+import dns.message
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kdns.cluster.objects import Resource
 from kdns.cluster.state import Cluster
-from kdns.plugins import hot, loadbalance
-from kdns.plugins.hot import MAX_ORDERS
+from kdns.plugins import cache, hot, loadbalance, rewrite
+from kdns.plugins.block import Block
+from kdns.plugins.chain import Request
+from kdns.plugins.dispatch import Dispatcher
+from kdns.plugins.hot import MAX_ORDERS, Lease, Table
+from kdns.plugins.peer import Peer
 from kdns.wire import iana, name
+from kdns.wire.passed import read_passed
+from kdns.wire.reply import Reply
 from tests.cluster.builders import cluster_of, made, namespace, service, slice_
-from tests.plugins.fakes import FakeParts, settings
+from tests.plugins.fakes import FakeParts, addresses, question, says, settings
 from tests.plugins.test_hot_never_stale import (
     NOW,
     PLAIN,
@@ -156,3 +164,52 @@ def test_more_orders_than_are_kept_are_made_for_each_who_asks(
     server = Server(cluster, rules=RULES)
     assert len({server.first("db.plain.test") for _ in range(20)}) == 5
     assert server.entries == 0
+
+
+class Living(FakeParts):
+    """A world in which hot answers grow old, and are forgotten."""
+
+    dispatcher: Dispatcher
+
+    def forget(self, changed: Iterable[object]) -> None:
+        self.dispatcher.hot.forget(changed)
+
+    def renew(self, leases: Sequence[Lease]) -> None:
+        self.dispatcher.hot.renew(leases)
+
+
+@pytest.mark.parametrize(
+    ("rule", "ttls"),
+    [
+        ("name a.test b.test", [300, 299, 298]),
+        # A TTL that a rule has set does not go below it, nor above.
+        ("ttl a.test 300", [300, 300, 300]),
+        ("ttl a.test 299-", [300, 299, 299]),
+    ],
+)
+def test_what_the_cache_answers_shows_the_ttl_of_the_moment(rule: str, ttls: list[int]) -> None:
+    block = Block((".",))
+    parts = Living(block=block)
+    parts.dispatcher = Dispatcher(parts.monotonic)
+
+    def upstream(request: Request) -> Reply:
+        qname = name.to_text(request.query.qname)
+        reply = Reply(answer=(addresses(qname, 1, ttl=300),))
+        return read_passed(says(reply)(question(qname)), "forward")
+
+    cached = settings(cache.parse, "cache").build(parts, upstream)
+    block.handler = settings(rewrite.parse, f"rewrite {rule}").build(parts, cached)
+    parts.dispatcher.serve(block)
+    front = parts.dispatcher.front(Table("udp", 1))
+
+    def ttl() -> int:
+        got = front(question("a.test"), Peer("10.0.0.1", 4242, "udp", "10.0.0.9"))
+        assert isinstance(got, bytes)
+        return dns.message.from_wire(got).answer[0].ttl
+
+    seen = []
+    for _ in range(3):
+        seen.append([ttl() for _ in range(4)][-1])
+        assert len(parts.dispatcher.hot) == 1
+        parts.clock.advance(1.0)
+    assert seen == ttls
