@@ -11,10 +11,12 @@ CPU is judged by what a bare decoding of the same octets into the same types tak
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -57,6 +59,9 @@ _BLUE: Final = "#1f5fa8"
 _RED: Final = "#b3261e"
 _MB: Final = 1e6 / 1024
 """KiB."""
+_PAGE: Final = struct.Struct("=Q")
+_OF_A_FILE: Final = 1 << 63 | 1 << 61
+"""The bits of a page in memory that is a file's, or is shared as such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +77,15 @@ class Terms:
 
 class Started(NamedTuple):
     """A start. ready: seconds until the first right answer; cpu: used until then. Memory is in KiB:
-    resident once it has settled, at its highest, and all processes' share of what they have."""
+    resident once it has settled, at its highest, all processes' share of what they have, and what
+    they have together where nobody else runs the same libraries (see `alone`)."""
 
     ready: float
     cpu: float
     rss: int
     peak: int
     pss: int
+    alone: int
 
 
 class Relisted(NamedTuple):
@@ -140,6 +147,12 @@ def bounds(result: Result) -> list[Bound]:
         Bound("memory with the pods, settled", result.pods.rss / _MB, 190, "{:.1f} MB"),
         Bound("PSS of two workers and all, beside one", _share(result), 1.6, "{:.2f} times"),
         Bound(
+            "the same where nobody shares libraries",
+            result.workers.alone / one.alone,
+            1.6,
+            "{:.2f} times",
+        ),
+        Bound(
             "peak of a relist, beside settled",
             relisted.peak / relisted.before,
             1.15,
@@ -199,10 +212,10 @@ def render(result: Result) -> str:
             ("Memory, settled", _BLUE, [(n, s.rss / _MB) for n, s in alone], "MB resident", 0),
             ("Memory, at its peak", _RED, [(n, s.peak / _MB) for n, s in alone], "MB resident", 0),
             (
-                "Memory, settled, where each has its part of what processes share",
+                "Memory, settled, where what processes share is counted once",
                 _BLUE,
-                [(n, s.pss / _MB) for n, s in starts],
-                "MB of all processes together (PSS)",
+                [(n, s.alone / _MB) for n, s in starts],
+                "MB of all processes together",
                 0,
             ),
             ("From start to ready", _BLUE, [(n, s.ready) for n, s in starts], "seconds", 2),
@@ -230,17 +243,20 @@ def tables(result: Result) -> Iterator[Table]:
         f"{result.bare.octets / 1e6:.0f} MB of JSON over TLS",
         title_justify="left",
     )
-    for head in ("", "ready s", "CPU s", "settled MB", "peak MB", "PSS MB"):
+    for head in ("", "ready s", "CPU s", "settled MB", "peak MB", "PSS MB", "alone MB"):
         made.add_column(head, justify="left" if not head else "right")
     for name, start in (
         ("one process", result.one),
         (f"with {terms.pods:,} pods", result.pods),
         ("two workers", result.workers),
     ):
-        sizes = [f"{size / _MB:.1f}" for size in (start.rss, start.peak, start.pss)]
+        sizes = [f"{size / _MB:.1f}" for size in (start.rss, start.peak, start.pss, start.alone)]
         made.add_row(name, f"{start.ready:.2f}", f"{start.cpu:.2f}", *sizes)
     bare = result.bare.seconds
-    made.caption = f"CPU: {result.imports:.2f} s are imports; a bare decoding takes {bare:.3f} s"
+    made.caption = (
+        f"CPU: {result.imports:.2f} s are imports; a bare decoding takes {bare:.3f} s. PSS counts "
+        "in part what the harness has mapped too; alone counts it whole, and once"
+    )
     yield made
     judged = Table("", "is", "at most", title="judged", title_justify="left")
     for bound in bounds(result):
@@ -470,7 +486,7 @@ class Serving:
         self.port = port
         self._metrics = metrics
         self._begun = time.monotonic()
-        self.started = Started(0, 0, 0, 0, 0)
+        self.started = Started(0, 0, 0, 0, 0, 0)
 
     def wait(self, asked: Query) -> float:
         """Seconds until it answers. Asked seldom, so that asking costs it little."""
@@ -482,7 +498,7 @@ class Serving:
                     sock.send(asked.wire)
                     if matches(asked, sock.recv(65535)):
                         seconds = time.monotonic() - self._begun
-                        self.started = Started(seconds, cpu_of([self.server.pid]).ran, 0, 0, 0)
+                        self.started = Started(seconds, cpu_of([self.server.pid]).ran, 0, 0, 0, 0)
                         return seconds
                 time.sleep(_PAUSE)
         raise NotServing(f"no right answer within {_READY:.0f} s")
@@ -491,7 +507,10 @@ class Serving:
         """Wait a little, and see what memory it has."""
         time.sleep(_SETTLE)
         rss, peak = memory_of([self.server.pid])
-        self.started = self.started._replace(rss=rss, peak=peak, pss=pss_of(self.server.family()))
+        family = self.server.family()
+        self.started = self.started._replace(
+            rss=rss, peak=peak, pss=pss_of(family), alone=alone(family)
+        )
 
     def forget_peak(self) -> None:
         """Let the peak be what it has now (proc(5), clear_refs)."""
@@ -537,5 +556,38 @@ def children(pid: int) -> list[int]:
 
 def pss_of(pids: Sequence[int], proc: Path = Path("/proc")) -> int:
     """KiB, what processes share counted once: their proportional set sizes, added up."""
-    texts = [(proc / str(pid) / "smaps_rollup").read_text() for pid in pids]
-    return sum(parse_status(text).get("Pss", 0) for text in texts)
+    return sum(rollup.get("Pss", 0) for rollup in _rollups(pids, proc))
+
+
+def alone(pids: Sequence[int], proc: Path = Path("/proc")) -> int:
+    """KiB that processes have together, if nobody else has mapped the files that they have.
+
+    That is their proportional set size in a container with files of its own. Memory that is no
+    file's is shared by those who are forked from each other, so the kernel counts it right; of
+    files, each page that any of them has is counted once.
+    """
+    pages = {page for pid in pids for page in _pages_of_files(proc / str(pid))}
+    rest = sum(
+        rollup.get("Pss_Anon", 0) + rollup.get("Pss_Shmem", 0) for rollup in _rollups(pids, proc)
+    )
+    return rest + len(pages) * mmap.PAGESIZE // 1024
+
+
+def _rollups(pids: Sequence[int], proc: Path) -> list[dict[str, int]]:
+    return [parse_status((proc / str(pid) / "smaps_rollup").read_text()) for pid in pids]
+
+
+def _pages_of_files(process: Path) -> Iterator[tuple[str, str, int]]:
+    """Device, inode and number of each page of a file that a process has in memory, and has not
+    copied (proc(5), maps and pagemap)."""
+    with (process / "pagemap").open("rb", buffering=0) as pagemap:
+        for line in (process / "maps").read_text().splitlines():
+            where, _, offset, device, inode, *path = line.split(maxsplit=5)
+            if not path or not path[0].startswith("/"):
+                continue
+            begin, end = (int(address, 16) // mmap.PAGESIZE for address in where.split("-"))
+            first = int(offset, 16) // mmap.PAGESIZE
+            entries = os.pread(pagemap.fileno(), 8 * (end - begin), 8 * begin)
+            for number, (entry,) in enumerate(_PAGE.iter_unpack(entries)):
+                if entry & _OF_A_FILE == _OF_A_FILE:
+                    yield device, inode, first + number

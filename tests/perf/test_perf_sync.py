@@ -1,6 +1,9 @@
 """A large cluster's objects, what is weighed and judged, and how a sync is told."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from html import escape
 from io import StringIO
@@ -18,15 +21,26 @@ from perf.__main__ import _given, _parser
 from perf.bare import Decoded, weigh
 from perf.certificate import make
 from perf.large import Large
-from perf.measure import Machine
+from perf.measure import Machine, memory_of
 from perf.model import LoadResult
 from perf.run import write_objects
-from perf.sync import Killed, Relisted, Result, Started, Terms, bounds, pss_of, render, tables
+from perf.sync import (
+    Killed,
+    Relisted,
+    Result,
+    Started,
+    Terms,
+    alone,
+    bounds,
+    pss_of,
+    render,
+    tables,
+)
 from perf.workloads import Question
 
 SMALL = Large(services=12, endpoints=36, pods=8)
 LOAD = LoadResult(1_000, 1_000, 0, 0, 8.0, 125.0, 100.0, 150.0, 300.0, 400.0, 500.0, [])
-STARTED = Started(0.8, 0.7, 80 * 1024, 82 * 1024, 60 * 1024)
+STARTED = Started(0.8, 0.7, 80 * 1024, 82 * 1024, 60 * 1024, 70 * 1024)
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +136,7 @@ def test_all_is_well_within_the_bounds() -> None:
         ({"imports": 0.2}, "CPU to ready, beside a bare decoding"),
         ({"pods": STARTED._replace(rss=191 * 1024)}, "memory with the pods, settled"),
         ({"workers": STARTED._replace(pss=97 * 1024)}, "PSS of two workers and all, beside one"),
+        ({"workers": STARTED._replace(alone=113 * 1024)}, "the same where nobody shares libraries"),
         (
             {"relisted": Relisted(80 * 1024, 93 * 1024, LOAD)},
             "peak of a relist, beside settled",
@@ -169,6 +184,50 @@ def test_what_processes_share_is_added_up_by_their_shares(tmp_path: Path) -> Non
         (tmp_path / str(pid)).mkdir()
         (tmp_path / str(pid) / "smaps_rollup").write_text(f"Rss: 900 kB\nPss: {size} kB\n")
     assert pss_of([1, 2], tmp_path) == 350
+
+
+FORKED = """
+import os, sys
+held = bytearray(b"x" * (8 << 20))
+
+pids = [os.getpid()]
+for _ in range(int(sys.argv[1])):
+    if (pid := os.fork()) == 0:
+        os.read(0, 1)
+        os._exit(0)
+    pids.append(pid)
+print(*pids, flush=True)
+os.read(0, 1)
+"""
+
+
+@contextmanager
+def family(others: int) -> Iterator[list[int]]:
+    """A process and so many that were forked from it."""
+    command = [sys.executable, "-c", FORKED, str(others)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as one:
+        assert one.stdout is not None
+        yield [int(pid) for pid in one.stdout.readline().split()]
+        one.communicate("." * (others + 1))
+
+
+def test_what_processes_have_together_does_not_depend_on_who_else_runs() -> None:
+    with family(0) as pids:
+        before = alone(pids)
+        rss, _ = memory_of(pids)
+        # What is not in a file of a path, as the vDSO is not, is nobody's.
+        assert rss - 256 <= before <= rss
+        with family(0):
+            assert abs(alone(pids) - before) < 64
+
+
+def test_what_forked_processes_share_is_counted_once() -> None:
+    with family(2) as pids:
+        together = alone(pids)
+        each = [alone([pid]) for pid in pids]
+        assert max(each) <= together < sum(each)
+        # None of them has written into what the first one holds.
+        assert together < memory_of(pids[:1])[0] + 4096
 
 
 def test_a_certificate_is_its_own_authority(tmp_path: Path) -> None:
