@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 
 import kdns
 from kdns.handing import pair
+from kdns.memory import give_back
 from kdns.telemetry.lines import Format
 
 BORN: Final = "--born"
@@ -178,6 +179,8 @@ def fork(count: int, bear: Bear, again: Again) -> Children:
     # cycles writes on all that it looks at.
     gc.collect()
     gc.freeze()
+    # What is free is not to be kept by those who do not come to use it.
+    give_back()
     born: dict[int, tuple[int, Ties]] = {}
     try:
         for number in range(count):

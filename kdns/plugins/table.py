@@ -4,6 +4,7 @@ The order is CoreDNS's. A third party's directives come by the entry point group
 each names a configured.Plugin, which says before which directive it stands.
 """
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -137,8 +138,7 @@ def plugins() -> tuple[Plugin, ...]:
     Raises CorefileError, which names the entry point, for a package that cannot be used.
     """
     ordered = list(BUILT_IN)
-    entries = sorted(entry_points(group=ENTRY_POINTS), key=lambda e: e.name)
-    waiting = [(entry, _load(entry)) for entry in entries]
+    waiting = [(entry, _load(entry)) for entry in sorted(installed(), key=lambda e: e.name)]
     while waiting:
         names = [known.name for known in ordered]
         # One package's directive may stand before another's.
@@ -152,6 +152,12 @@ def plugins() -> tuple[Plugin, ...]:
         ordered.insert(names.index(plugin.before) if plugin.before else 0, plugin)
         waiting.remove(placed[0])
     return tuple(ordered)
+
+
+@functools.cache
+def installed() -> tuple[EntryPoint, ...]:
+    """What packages have. Looked for once: what comes later is for the next start."""
+    return tuple(entry_points(group=ENTRY_POINTS))
 
 
 def _load(entry: EntryPoint) -> Plugin:

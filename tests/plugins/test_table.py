@@ -1,7 +1,7 @@
 """The directives' order is CoreDNS's; others come by packages, and none is overlooked."""
 
 import re
-from importlib.metadata import EntryPoint, EntryPoints
+from importlib.metadata import EntryPoint
 from types import ModuleType
 
 import pytest
@@ -121,14 +121,8 @@ def theirs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    entries = EntryPoints(
-        EntryPoint(name, f"their_package:{name}", table.ENTRY_POINTS) for name in names
-    )
-
-    def entry_points(*, group: str) -> EntryPoints:
-        return entries.select(group=group)
-
-    monkeypatch.setattr(table, "entry_points", entry_points)
+    entries = [EntryPoint(name, f"their_package:{name}", table.ENTRY_POINTS) for name in names]
+    monkeypatch.setattr(table, "installed", lambda: entries)
 
 
 def test_a_package_adds_a_directive_before_another(
