@@ -259,9 +259,9 @@ class Admission:
             self._thin(self.keep)
 
     def _is_long(self) -> bool:
-        waiting, room = self._gate.waiting(), self._gate.room()
-        # With room for AGE both say the same. With less, a queue would be full and still be short.
-        return waiting * TICK > self._served * LONG or 0 < room * LONG < waiting * AGE
+        waiting, room, most = self._gate.waiting(), self._gate.room(), self._served * LONG / TICK
+        # Where there is room for less than that, a queue would be full and still be short.
+        return waiting > most or (0 < room <= most and waiting * AGE > room * LONG)
 
     def _thin(self, keep: float) -> None:
         if self._gate.thin(self._ours, keep, self.clients.kept):
