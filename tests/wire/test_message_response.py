@@ -155,7 +155,7 @@ def test_names_in_data_are_expanded_where_they_may_be_compressed(
         pytest.param(message(b"", 0, 0, 0, 0), id="no question"),
         pytest.param(message(QUESTION[:-1]), id="a question cut off"),
         pytest.param(message(QUESTION, 1, 1, 0, 0), id="a record that is not there"),
-        pytest.param(message(b"", 1, 4097, 0, 0), id="more records than 64 KiB hold"),
+        pytest.param(message(QUESTION, 1, 4097, 0, 0), id="more records than 64 KiB hold"),
         pytest.param(raw(iana.A, bytes(4))[:-5], id="a record's header cut off"),
         pytest.param(raw(iana.A, bytes(4))[:-1], id="a record's data cut off"),
         pytest.param(raw(iana.CNAME, b""), id="no target"),
