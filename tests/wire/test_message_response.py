@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from kdns.wire import iana
 from kdns.wire.errors import WireError
 from kdns.wire.iana import Rcode
-from kdns.wire.message import HEADER, Response, read_response, ttl_places
+from kdns.wire.message import HEADER, Response, naptr_replacement, read_response, ttl_places
 from tests import strategies as some
 
 QUESTION = b"\x03www\x07Example\x00\x00\x01\x00\x01"
@@ -237,3 +237,11 @@ def test_any_bytes_have_ttls_or_are_a_wire_error(rest: bytes) -> None:
     wire = message(QUESTION + rest, 1, 1, 1, 1)
     with suppress(WireError):
         assert all(place + 4 <= len(wire) for place in ttl_places(wire))
+
+
+def test_the_replacement_of_a_naptr_stands_behind_its_strings() -> None:
+    """RFC 3403, section 4.1: order, preference, flags, services, regexp, replacement."""
+    data = b"\x00\x01\x00\x02\x01u\x03E2U\x00" + WWW
+    assert data[naptr_replacement(data) :] == WWW
+    with pytest.raises(WireError):
+        naptr_replacement(b"\x00\x01\x00\x02\x01u")
