@@ -122,10 +122,14 @@ def live(ties: Ties, memory: int | None) -> int:
 def be_born(told: str) -> int:
     """The life of a worker in a process that was started for it; its exit status.
 
-    told: its Birth. Raises ValueError for what is none.
+    told: its Birth. What cannot be read as one, or is of another version, was not told by what we
+    are.
     """
     leave_to_the_overseer()
-    birth = Birth.read(told)
+    try:
+        birth = Birth.read(told)
+    except ValueError:
+        return OTHER_VERSION
     if not birth.is_ours:
         return OTHER_VERSION
     have_standard_files()

@@ -142,9 +142,15 @@ def test_a_birth_is_read_as_it_was_written() -> None:
             Birth.read(text)
 
 
-def test_one_of_another_version_ends_at_once_and_says_so_by_its_status() -> None:
-    birth = Birth(5, 6, 0, "text", f"{kdns.__version__}.before")
-    command = [sys.executable, "-m", "kdns", "serve", "--born", str(birth)]
+@pytest.mark.parametrize(
+    "told",
+    [
+        str(Birth(5, 6, 0, "text", f"{kdns.__version__}.before")),
+        "as another version may say it",
+    ],
+)
+def test_one_of_another_version_ends_at_once_and_says_so_by_its_status(told: str) -> None:
+    command = [sys.executable, "-m", "kdns", "serve", "--born", told]
     done = subprocess.run(command, capture_output=True, timeout=60, env=os.environ, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (OTHER_VERSION, b"", b"")
 
