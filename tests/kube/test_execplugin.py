@@ -81,7 +81,7 @@ async def test_when_nobody_waits_any_more_it_is_ended_and_what_it_has_started(
     """A FIFO is at its end when nobody has it open for writing."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    child = f"import time; f = open({str(fifo)!r}, 'wb', 0); f.write(b'x'); time.sleep(600)"
+    child = f"import signal; f = open({str(fifo)!r}, 'wb', 0); f.write(b'x'); signal.pause()"
     script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     waiting = asyncio.create_task(Plugin(Given(script)).run())
     with await asyncio.to_thread(fifo.open, "rb", 0) as reader:
