@@ -24,11 +24,8 @@ from kdns.plugins.hot import (
     Prepared,
     Span,
     Table,
-    exchanged,
-    in_runs,
-    orders,
-    windows,
 )
+from kdns.plugins.orders import exchanged, in_runs, orders, windows
 from kdns.plugins.peer import Peer, packed
 from kdns.plugins.pending import Pending
 from kdns.telemetry.histogram import SECONDS

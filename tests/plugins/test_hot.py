@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdns.plugins import hot
+from kdns.plugins import orders as made_orders
 from kdns.plugins.block import Block
 from kdns.plugins.hot import (
     Entry,
@@ -16,11 +17,8 @@ from kdns.plugins.hot import (
     Prepared,
     Span,
     Table,
-    exchanged,
-    in_runs,
-    orders,
-    windows,
 )
+from kdns.plugins.orders import exchanged, in_runs, orders, windows
 from kdns.telemetry.histogram import SECONDS
 
 
@@ -298,7 +296,7 @@ def test_what_is_there_stays(block: Block) -> None:
 # Orders.
 
 
-@pytest.mark.parametrize("count", [2, 3, 20, hot.MAX_ORDERS])
+@pytest.mark.parametrize("count", [2, 3, 20, made_orders.MAX_ORDERS])
 def test_each_order_begins_with_another_record(count: int) -> None:
     records = [b"%04d" % n for n in range(count)]
     body = b"head" + b"".join(records) + b"tail"
@@ -310,7 +308,7 @@ def test_each_order_begins_with_another_record(count: int) -> None:
     }
 
 
-@pytest.mark.parametrize(("count", "size"), [(1, 4), (hot.MAX_ORDERS + 1, 4), (20, 400)])
+@pytest.mark.parametrize(("count", "size"), [(1, 4), (made_orders.MAX_ORDERS + 1, 4), (20, 400)])
 def test_one_record_has_one_order_and_too_many_are_not_kept(count: int, size: int) -> None:
     body = b"head" + bytes(count * size)
     assert orders(body, 4, len(body), count) == (body,)
@@ -325,8 +323,8 @@ def test_what_a_body_has_no_room_for_is_in_another_one(total: int, held: int) ->
     body = bytes(start) + b"".join(records[:held]) + bytes(11)
     made = windows(body, start, end, rdatas)
     assert made[0] == body
-    assert len(made) <= hot.MAX_ORDERS
-    assert sum(map(len, made)) <= max(hot.MAX_ORDERS_SIZE, len(body))
+    assert len(made) <= made_orders.MAX_ORDERS
+    assert sum(map(len, made)) <= max(made_orders.MAX_ORDERS_SIZE, len(body))
     told = [[each[at : at + 16] for at in range(start, end, 16)] for each in made]
     assert {record for part in told for record in part} == set(records)
     assert {(each[:start], each[end:]) for each in made} == {(bytes(start), bytes(11))}
@@ -368,11 +366,11 @@ def test_each_part_of_a_set_turns_for_itself(runs: list[int], room: int, most: i
     rdatas = [b"%4d" % number for number in range(sum(runs))]
     body = body_of(rdatas[:room])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hot, "MAX_ORDERS", most)
+        patch.setattr(made_orders, "MAX_ORDERS", most)
         made = in_runs(body, START, len(body) - 11, rdatas, runs)
     assert made[0] == body
     assert len(made) <= most
-    assert sum(map(len, made)) <= hot.MAX_ORDERS_SIZE
+    assert sum(map(len, made)) <= made_orders.MAX_ORDERS_SIZE
     firsts = Counter(told(each)[0] for each in made)
     assert set(firsts) <= set(rdatas[: runs[0]])
     assert len(set(firsts.values())) == 1
@@ -396,7 +394,7 @@ def test_each_of_the_first_can_change_places_with_the_first(
     rdatas = [b"%4d" % number for number in range(total)]
     body = body_of(rdatas[:room])
     made = exchanged(body, START, len(body) - 11, rdatas, among)
-    if among > hot.MAX_ORDERS or among * len(body) > hot.MAX_ORDERS_SIZE:
+    if among > made_orders.MAX_ORDERS or among * len(body) > made_orders.MAX_ORDERS_SIZE:
         assert made == ()
         return
     for chosen, each in enumerate(made):

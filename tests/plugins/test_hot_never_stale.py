@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kdns.cluster.objects import Resource
 from kdns.cluster.state import Cluster
-from kdns.plugins import hot, kubernetes, loadbalance, rewrite, whoami
+from kdns.plugins import kubernetes, loadbalance, orders, rewrite, whoami
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Request
 from kdns.plugins.dispatch import Dispatcher, Front
@@ -564,7 +564,7 @@ def test_what_follows_after_no_such_name_dies_when_the_name_comes() -> None:
         (20, Client(proto="tcp")),
         (3, Client(size=1232, nsid=True)),
         # More orders than are kept.
-        (hot.MAX_ORDERS + 10, Client(proto="tcp")),
+        (orders.MAX_ORDERS + 10, Client(proto="tcp")),
         (100, Client(size=4096)),
     ],
 )

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from kdns.cluster.objects import Resource
 from kdns.cluster.state import Cluster
-from kdns.plugins import cache, hot, loadbalance, rewrite
+from kdns.plugins import cache, loadbalance, orders, rewrite
 from kdns.plugins.block import Block
 from kdns.plugins.chain import Request
 from kdns.plugins.dispatch import Dispatcher
-from kdns.plugins.hot import MAX_ORDERS, Lease, Table
+from kdns.plugins.hot import Lease, Table
+from kdns.plugins.orders import MAX_ORDERS
 from kdns.plugins.peer import Peer
 from kdns.wire import iana, name
 from kdns.wire.passed import read_passed
@@ -158,7 +159,7 @@ def test_preferred_ones_come_first_under_another_owner_too() -> None:
 def test_more_orders_than_are_kept_are_made_for_each_who_asks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hot, "MAX_ORDERS", 4)
+    monkeypatch.setattr(orders, "MAX_ORDERS", 4)
     assert MAX_ORDERS > 4
     cluster = clustered(service("db.shop", "None"), slice_("s.shop", "db", *ADDRESSES))
     server = Server(cluster, rules=RULES)
